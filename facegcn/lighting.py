@@ -1,0 +1,81 @@
+"""Light from far away as spherical harmonics of order 2 (Ramamoorthi and Hanrahan 2001).
+
+The constants are those of Deng et al. 2019. Letters: B images, N vertices.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+HARMONICS = 9  # functions of order 0, 1 and 2
+AMBIENT_OFFSET = 0.8  # added to each channel's first coefficient, so that gamma = 0 is plain light
+
+_A0, _A1, _A2 = math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8)
+_C0 = 1 / math.sqrt(4 * math.pi)
+_C1 = math.sqrt(3) / math.sqrt(4 * math.pi)
+_C2 = 3 * math.sqrt(5) / math.sqrt(12 * math.pi)
+
+
+def sh_basis(normals) -> tf.Tensor:
+    """The nine spherical harmonics, each times its cosine-lobe factor.
+
+    Args:
+        normals: (B, N, 3) unit vectors in world axes.
+
+    Returns:
+        (B, N, 9).
+
+    Raises:
+        ValueError: the last axis is not 3 long.
+    """
+    normals = tf.convert_to_tensor(normals, tf.float32)
+    if normals.shape[-1] != 3:
+        raise ValueError(f"normals must have shape (B, N, 3), got {normals.shape}")
+    x, y, z = tf.unstack(normals, axis=-1)
+    return tf.stack([
+        _A0 * _C0 * tf.ones_like(x),
+        -_A1 * _C1 * y,
+        _A1 * _C1 * z,
+        -_A1 * _C1 * x,
+        _A2 * _C2 * x * y,
+        -_A2 * _C2 * y * z,
+        _A2 * _C2 / (2 * math.sqrt(3)) * (3 * z * z - 1),
+        -_A2 * _C2 * x * z,
+        _A2 * _C2 / 2 * (x * x - y * y)], axis=-1)
+
+
+def shading(normals, gamma) -> tf.Tensor:
+    """Light that reaches each vertex, the factor of its albedo.
+
+    Args:
+        normals: (B, N, 3) unit vectors in world axes.
+        gamma: (B, 27) lighting coefficients: nine for red, nine for green, nine for blue.
+
+    Returns:
+        (B, N, 3) RGB; 1 leaves an albedo as it is. Can be negative in deep shadow.
+
+    Raises:
+        ValueError: an argument has another shape.
+    """
+    gamma = tf.convert_to_tensor(gamma, tf.float32)
+    if gamma.shape.rank != 2 or gamma.shape[1] != 3 * HARMONICS:
+        raise ValueError(f"gamma must have shape (B, {3 * HARMONICS}), got {gamma.shape}")
+    offset = tf.constant([AMBIENT_OFFSET] + [0.0] * (HARMONICS - 1))
+    per_channel = tf.reshape(gamma, (-1, 3, HARMONICS)) + offset
+    return tf.matmul(sh_basis(normals), per_channel, transpose_b=True)
+
+
+def illuminate(albedo01, normals, gamma) -> tf.Tensor:
+    """Lit vertex colours: albedo times shading, clipped.
+
+    Args:
+        albedo01: (B, N, 3) RGB in [0, 1].
+        normals: (B, N, 3) unit vectors in world axes.
+        gamma: (B, 27) lighting coefficients, channel by channel.
+
+    Returns:
+        (B, N, 3) RGB in [0, 1]. No gradient where the colour is clipped.
+    """
+    return tf.clip_by_value(albedo01 * shading(normals, gamma), 0.0, 1.0)

@@ -1,0 +1,80 @@
+"""facegcn.lighting: known values, a slow oracle, gradients, bad shapes."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegcn import lighting
+
+
+def unit_vectors(rng, *shape):
+    vectors = rng.normal(size=(*shape, 3))
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def basis_oracle(x, y, z):
+    """The nine functions at one normal, written as products with the real SH constants."""
+    order0, order1, order2 = math.pi, 2 * math.pi / 3, math.pi / 4  # cosine lobe, order by order
+    k0, k1, k2 = 1 / (2 * math.sqrt(math.pi)), math.sqrt(3 / (4 * math.pi)), math.sqrt(15 / (4 * math.pi))
+    # the released code scales orders 1 and 2 by sqrt(3) and sqrt(8) against the lobe
+    s1, s2 = math.sqrt(3), math.sqrt(8)
+    return [order0 * k0, -order1 * s1 * k1 * y, order1 * s1 * k1 * z, -order1 * s1 * k1 * x,
+            order2 * s2 * k2 * x * y, -order2 * s2 * k2 * y * z,
+            order2 * s2 * k2 * (3 * z * z - 1) / (2 * math.sqrt(3)),
+            -order2 * s2 * k2 * x * z, order2 * s2 * k2 * (x * x - y * y) / 2]
+
+
+def test_basis_matches_the_oracle(rng):
+    normals = unit_vectors(rng, 2, 5)
+    basis = lighting.sh_basis(normals).numpy()
+    assert basis.shape == (2, 5, 9)
+    for image, vertex in np.ndindex(2, 5):
+        np.testing.assert_allclose(basis[image, vertex], basis_oracle(*normals[image, vertex]), atol=1e-5)
+
+
+def test_no_coefficients_are_plain_light(rng):
+    shading = lighting.shading(unit_vectors(rng, 2, 4), np.zeros((2, 27)))
+    np.testing.assert_allclose(shading, np.full((2, 4, 3), 0.8 * math.sqrt(math.pi) / 2), rtol=1e-6)
+
+
+def test_coefficients_go_channel_by_channel(rng):
+    normals = unit_vectors(rng, 1, 6)
+    gamma = rng.normal(size=(1, 27)).astype(np.float32)
+    basis = lighting.sh_basis(normals).numpy()
+    for channel in range(3):
+        nine = gamma[0, 9 * channel:9 * channel + 9] + 0.8 * np.eye(9)[0]
+        shading = lighting.shading(normals, gamma)[0, :, channel]
+        np.testing.assert_allclose(shading, basis[0] @ nine, atol=1e-5)
+
+
+def test_light_from_above_brightens_what_faces_up():
+    gamma = np.zeros((1, 27), np.float32)
+    gamma[0, 1::9] = -0.3  # the function of y has a negative sign
+    shading = lighting.shading([[[0.0, 1, 0], [0, -1, 0]]], gamma).numpy()[0]
+    assert (shading[0] > shading[1] + 0.3).all()
+
+
+def test_lit_colours_are_clipped():
+    normals = [[[0.0, 0, 1]]]
+    bright, dark = np.zeros((2, 1, 27), np.float32)
+    bright[:, ::9], dark[:, ::9] = 5, -5
+    np.testing.assert_array_equal(lighting.illuminate([[[0.5, 0.5, 0.5]]], normals, bright), [[[1, 1, 1]]])
+    np.testing.assert_array_equal(lighting.illuminate([[[0.5, 0.5, 0.5]]], normals, dark), [[[0, 0, 0]]])
+
+
+def test_gradients(rng):
+    normals = tf.constant(unit_vectors(rng, 2, 4))
+    gamma = tf.constant(rng.normal(scale=0.1, size=(2, 27)), tf.float32)
+    albedo = tf.constant(rng.uniform(0.2, 0.5, (2, 4, 3)), tf.float32)
+    analytic, numeric = tf.test.compute_gradient(lighting.illuminate, [albedo, normals, gamma], delta=1e-2)
+    for a, b in zip(analytic, numeric):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_bad_shapes():
+    with pytest.raises(ValueError, match=r"gamma must have shape \(B, 27\), got \(1, 9\)"):
+        lighting.shading(np.zeros((1, 4, 3)), np.zeros((1, 9)))
+    with pytest.raises(ValueError, match=r"normals must have shape \(B, N, 3\), got \(1, 4, 2\)"):
+        lighting.sh_basis(np.zeros((1, 4, 2)))
