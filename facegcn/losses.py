@@ -1,0 +1,223 @@
+"""Losses of the texture networks and of the image critic, as named terms.
+
+Letters: B images, N vertices, H W pixels. All colours are in [-1, 1]. Two sets: ``released`` is
+what the released code trains, ``paper`` trains the pixel loss as well and takes L2 distances.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from facegcn.sampling import eroded_mask
+
+LOSS_SETS = ("released", "paper")
+_HIDDEN_WEIGHT = 0.3  # of the projection term on vertices the photo does not show [released code]
+_GRADIENT_PENALTY = 10.0  # [paper]
+_TINY = 1e-16  # under a root, so that its gradient stays finite [released code]
+
+
+class LossWeights(NamedTuple):
+    """How the terms add up to the total; numbers or scalar tensors.
+
+    Attributes:
+        refine: of ``refine``, see ``schedule``.
+        render: of all terms that look at the photo or at the fine albedo alone, see ``schedule``.
+        identity: inside ``render`` [paper].
+        symmetry: inside ``render`` [released code].
+        variance: inside ``render`` [released code].
+        pixel: inside ``render``; used by the set ``paper`` only.
+        losses: ``released`` or ``paper``.
+    """
+
+    refine: object = 1.0
+    render: object = 0.0
+    identity: object = 0.2
+    symmetry: object = 0.5
+    variance: object = 0.01
+    pixel: object = 1.0
+    losses: str = "released"
+
+
+def schedule(epoch: int, render_start: float = 0.0) -> tuple[float, float]:
+    """Weights (render, refine) of an epoch, counted from 0 [released code].
+
+    Args:
+        epoch: 0, 1, ...
+        render_start: added to the render weight before it is clipped [ours].
+    """
+    render = min(max(0.2 * epoch + render_start, 0.0), 1.0)
+    return render, min(max(1.0 - render, 0.2), 1.0)
+
+
+def texture_losses(outputs: dict, rgba, morphable, weights: LossWeights, network=None,
+                   identity_features=None, identity=None) -> dict[str, tf.Tensor]:
+    """Every term of the texture networks' loss, and their weighted ``total``.
+
+    Args:
+        outputs: of ``FaceModel.reconstruct``: ``coarse_texture``, ``fine_texture``,
+            ``coarse_color``, ``fine_color`` (B, N, 3), ``projected_color`` (B, N, 4), RGB in
+            [-1, 1]; ``coarse_render``, ``fine_render`` (B, H, W, 4), RGB in [-1, 1], alpha =
+            coverage. ``skin_mask`` (B, H, W, 1), the eroded alpha, is used when it is there.
+        rgba: photos (B, H, W, 4), RGB in [-1, 1], skin alpha in [0, 1].
+        morphable: for its ``skin_index`` and ``symmetry_pairs``.
+        weights: see ``LossWeights``.
+        network: the texture network; its layers' losses are the term ``regularization``.
+        identity_features: RGB (B, H, W, 3) in [-1, 1] -> (B, E) of a frozen face recognition
+            network; None leaves the identity term out.
+        identity: value of the identity term, where it is known already.
+
+    Returns:
+        scalars ``refine``, ``project``, ``pixel``, ``coarse_pixel``, ``symmetry``, ``variance``,
+        where given ``identity`` and ``regularization``, and ``total``.
+
+    Raises:
+        ValueError: an unknown set of losses.
+    """
+    if weights.losses not in LOSS_SETS:
+        raise ValueError(f"losses must be one of {', '.join(LOSS_SETS)}, got {weights.losses!r}")
+    squared = weights.losses == "paper"
+    fine = outputs["fine_texture"]
+    mask = outputs["skin_mask"] if "skin_mask" in outputs else eroded_mask(rgba[..., 3:])
+    mask = mask * tf.stop_gradient(tf.round(outputs["fine_render"][..., 3:]))
+    terms = {
+        "refine": refine_loss(fine, outputs["coarse_texture"], squared),
+        "project": project_loss(outputs["fine_color"], outputs["coarse_color"], outputs["projected_color"]),
+        "pixel": pixel_loss(outputs["fine_render"], rgba, mask, squared),
+        "coarse_pixel": pixel_loss(outputs["coarse_render"], rgba, mask, squared),
+        "symmetry": symmetry_loss(fine, morphable.symmetry_pairs),
+        "variance": variance_loss(fine, morphable.skin_index),
+    }
+    if identity is not None:
+        terms["identity"] = tf.convert_to_tensor(identity, tf.float32)
+    elif identity_features is not None:
+        terms["identity"] = identity_loss(identity_features(rgba[..., :3]),
+                                          identity_features(overlay(outputs["fine_render"], rgba)))
+    if network is not None:
+        terms["regularization"] = tf.add_n(network.losses)
+    terms["total"] = _total(terms, weights)
+    return terms
+
+
+def _total(terms, weights):
+    from_photo = (terms["project"] + weights.symmetry * terms["symmetry"]
+                  + weights.variance * terms["variance"])
+    if "identity" in terms:
+        from_photo += weights.identity * terms["identity"]
+    if weights.losses == "paper":
+        from_photo += weights.pixel * terms["pixel"]
+    total = weights.refine * terms["refine"] + weights.render * from_photo
+    return total + terms.get("regularization", 0.0)
+
+
+# ---------------------------------------------------------------- terms
+def refine_loss(fine, coarse, squared: bool = False) -> tf.Tensor:
+    """Mean distance of the fine albedo (B, N, 3) from the coarse one: absolute, or squared."""
+    difference = fine - coarse
+    return tf.reduce_mean(tf.square(difference) if squared else tf.abs(difference))
+
+
+def project_loss(fine_color, coarse_color, projected_color) -> tf.Tensor:
+    """Lit fine albedo against the photo where visible, against the lit coarse albedo elsewhere.
+
+    Means over ALL vertices and channels, so a vertex counts the same in either part.
+
+    Args:
+        fine_color, coarse_color: (B, N, 3).
+        projected_color: (B, N, 4), see ``facegcn.sampling.sample_colors``.
+    """
+    visible = projected_color[..., 3:]
+    seen = tf.reduce_mean(tf.abs(fine_color * visible - projected_color[..., :3] * visible))
+    hidden = tf.reduce_mean(tf.abs((fine_color - coarse_color) * (1.0 - visible)))
+    return seen + _HIDDEN_WEIGHT * hidden
+
+
+def pixel_loss(render, rgba, mask, euclidean: bool = False) -> tf.Tensor:
+    """Colour distance of a render from the photo, per pixel of a mask; 0 where the mask is empty.
+
+    Args:
+        render, rgba: (B, H, W, 4), only RGB is used.
+        mask: (B, H, W, 1) in [0, 1].
+        euclidean: length of the colour difference [paper] instead of the sum of its absolute
+            components [released code].
+    """
+    difference = (render[..., :3] - rgba[..., :3]) * mask
+    if euclidean:
+        distance = tf.sqrt(tf.reduce_sum(tf.square(difference), axis=-1) + _TINY)
+    else:
+        distance = tf.reduce_sum(tf.abs(difference), axis=-1)
+    return tf.math.divide_no_nan(tf.reduce_sum(distance), tf.reduce_sum(mask))
+
+
+def symmetry_loss(texture, pairs) -> tf.Tensor:
+    """Mean colour distance of mirrored vertices.
+
+    Args:
+        texture: (B, N, 3).
+        pairs: (P, 2) vertex indices, left and right.
+    """
+    difference = tf.gather(texture, pairs[:, 0], axis=1) - tf.gather(texture, pairs[:, 1], axis=1)
+    return tf.reduce_mean(tf.sqrt(tf.reduce_sum(tf.square(difference) + _TINY, axis=-1)))
+
+
+def variance_loss(texture, skin_index) -> tf.Tensor:
+    """Variance of the albedo over the skin vertices, mean of images and channels.
+
+    Args:
+        texture: (B, N, 3).
+        skin_index: (S,) vertex indices.
+    """
+    # Weighted means over all vertices: the gradient of a gather would be a serial scatter.
+    counts = np.bincount(skin_index, minlength=texture.shape[1])
+    weights = (counts / len(skin_index)).astype(np.float32)[:, None]
+    mean = tf.reduce_sum(texture * weights, axis=1, keepdims=True)
+    return tf.reduce_mean(tf.reduce_sum(tf.square(texture - mean) * weights, axis=1))
+
+
+def identity_loss(features, other) -> tf.Tensor:
+    """1 - cosine of two feature vectors (B, E), mean of images [paper]."""
+    lengths = tf.norm(features, axis=1) * tf.norm(other, axis=1) + 1e-8
+    return 1.0 - tf.reduce_mean(tf.reduce_sum(features * other, axis=1) / lengths)
+
+
+# ---------------------------------------------------------------- critic
+def overlay(render, rgba) -> tf.Tensor:
+    """The render inside coverage and skin mask, the photo outside: (B, H, W, 3) in [-1, 1]."""
+    inside = render[..., 3:] * rgba[..., 3:]
+    return render[..., :3] * inside + rgba[..., :3] * (1.0 - inside)
+
+
+def critic_losses(critic, fake_render, rgba) -> dict[str, tf.Tensor]:
+    """Terms of the critic's loss (WGAN-GP); the render is taken as given.
+
+    Args:
+        critic: model (B, H, W, 3) in [-1, 1] -> (B, 1).
+        fake_render: (B, H, W, 4), seen by the critic as overlay on the photo.
+        rgba: photos (B, H, W, 4).
+
+    Returns:
+        ``critic``, to be minimised; ``wasserstein``, score of photos less that of overlays;
+        ``gradient_penalty``.
+    """
+    real, fake = rgba[..., :3], tf.stop_gradient(overlay(fake_render, rgba))
+    distance = (tf.reduce_mean(critic(real, training=True)) - tf.reduce_mean(critic(fake, training=True)))
+    penalty = gradient_penalty(critic, real, fake)
+    return {"critic": penalty - distance, "wasserstein": distance, "gradient_penalty": penalty}
+
+
+def gradient_penalty(critic, real, fake) -> tf.Tensor:
+    """10 * mean (|gradient of the score| - 1)^2 at a random point between each two images."""
+    share = tf.random.uniform((tf.shape(real)[0], 1, 1, 1))
+    between = share * real + (1.0 - share) * fake
+    with tf.GradientTape() as tape:
+        tape.watch(between)
+        score = tf.reduce_sum(critic(between, training=True))
+    squares = tf.reduce_sum(tf.square(tape.gradient(score, between)), axis=[1, 2, 3])
+    return _GRADIENT_PENALTY * tf.reduce_mean(tf.square(tf.sqrt(squares + _TINY) - 1.0))
+
+
+def generator_adversarial_loss(critic, fine_render, rgba) -> tf.Tensor:
+    """Minus the critic's mean score of the overlay; to be weighted (1e-3 in the paper)."""
+    return -tf.reduce_mean(critic(overlay(fine_render, rgba), training=True))

@@ -1,0 +1,304 @@
+"""Made portraits: the truth is the truth, whatever is drawn around and over the face."""
+
+import concurrent.futures
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegcn import camera, geometry, lighting, portrait_overlay, portraits, rasterizer
+from facegcn import portrait_formation as formation
+from facegcn.morphable import MorphableModel
+from facegcn.portrait_details import AlbedoDetails
+from facegcn.portrait_sampling import CoefficientSampler
+
+SIZE = 96
+
+
+def _landmark_places():
+    """Frontal places (68, 2) of the iBUG landmarks on a plain face, decimetre."""
+    jaw = np.linspace(np.pi, 2 * np.pi, 17)
+    places = [np.stack([0.72 * np.cos(jaw), 0.25 + 1.0 * np.sin(jaw)], axis=1)]
+    brow = np.array([(0.56, 0.42), (0.47, 0.5), (0.36, 0.53), (0.24, 0.52), (0.12, 0.49)])
+    places += [brow * (-1, 1), brow[::-1]]
+    places.append(np.array([(0, 0.3), (0, 0.19), (0, 0.08), (0, -0.03)]))
+    places.append(np.array([(-0.14, -0.17), (-0.07, -0.19), (0, -0.2), (0.07, -0.19), (0.14, -0.17)]))
+    eye = np.array([(-0.45, 0.27), (-0.37, 0.33), (-0.26, 0.33), (-0.18, 0.27), (-0.26, 0.22), (-0.37, 0.22)])
+    places += [eye, np.array([(-x, y) for x, y in eye[[3, 2, 1, 0, 5, 4]]])]
+    around = np.linspace(np.pi, -np.pi, 12, endpoint=False)
+    places.append(np.stack([0.25 * np.cos(around), -0.42 + 0.1 * np.sin(around)], axis=1))
+    around = np.linspace(np.pi, -np.pi, 8, endpoint=False)
+    places.append(np.stack([0.2 * np.cos(around), -0.42 + 0.03 * np.sin(around)], axis=1))
+    return np.concatenate(places)
+
+
+@pytest.fixture(scope="module")
+def face():
+    """A small model: half an ellipsoid, a few smooth modes of shape and colour."""
+    rng = np.random.default_rng(3)
+    x, y = np.meshgrid(np.linspace(-0.74, 0.74, 36), np.linspace(0.95, -0.8, 42))
+    inside = 1 - (x / 0.8) ** 2 - ((y - 0.05) / 1.1) ** 2
+    z = 0.9 * np.sqrt(np.maximum(inside, 0.02)) - 0.3
+    z += 0.2 * np.exp(-(x / 0.1) ** 2 - ((y + 0.05) / 0.2) ** 2)
+    shape = np.stack([x, y, z], axis=-1).reshape(-1, 3)
+    index = np.arange(shape.shape[0]).reshape(x.shape)
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[:-1, 1:], index[1:, 1:]
+    triangles = np.concatenate([np.stack(t, axis=-1).reshape(-1, 3) for t in ((a, b, c), (c, b, d))])
+    places = _landmark_places()
+    landmarks = np.linalg.norm(shape[None, :, :2] - places[:, None], axis=2).argmin(axis=1)
+    waves = np.stack([np.sin(shape @ rng.normal(0, 3, 3) + k) for k in range(15)], axis=1)
+    modes = waves[:, None] * rng.normal(0, 0.02, (3, 15))
+    eye = [np.linalg.norm(shape[:, :2] - place, axis=1) < 0.07 for place in ((-0.31, 0.27), (0.31, 0.27))]
+    return MorphableModel(
+        mean_shape=shape, id_basis=modes[..., :8], exp_basis=0.5 * modes[..., 8:12],
+        mean_albedo=np.tile((190.0, 140.0, 115.0), (len(shape), 1)),
+        albedo_basis=waves[:, None, 12:] * 8.0 * np.ones((1, 3, 1)), triangles=triangles,
+        landmarks=landmarks, skin_index=np.flatnonzero(~(eye[0] | eye[1])), symmetry_pairs=np.zeros((0, 2)))
+
+
+@pytest.fixture(scope="module")
+def maker(face):
+    return portraits.PortraitMaker(face, size=SIZE, seed=5)
+
+
+@pytest.fixture(scope="module")
+def made(maker):
+    return [maker.make(index) for index in range(24)]
+
+
+def _posed(face, portrait):
+    """World vertices and normals (1, N, 3) of a portrait by the TensorFlow functions."""
+    parts = face.split(portrait.coeff[None])
+    vertices = geometry.rotate(face.vertices(parts.id, parts.exp), parts.angles) + parts.translation[:, None]
+    return vertices, geometry.vertex_normals(vertices, face.triangles)
+
+
+# -------------------------------------------------------------------- formulas against TensorFlow
+def test_numpy_formulas_agree_with_the_tensorflow_ones(face, rng):
+    angles = rng.uniform(-1, 1, 3).astype(np.float32)
+    np.testing.assert_allclose(formation.rotation_matrix(angles), geometry.rotation_matrix(angles[None])[0],
+                               atol=1e-6)
+    vertices = (face.mean_shape + rng.normal(0, 0.01, face.mean_shape.shape)).astype(np.float32)
+    normals = formation.vertex_normals(vertices, face.triangles)
+    np.testing.assert_allclose(normals, geometry.vertex_normals(vertices[None], face.triangles)[0], atol=2e-4)
+    gamma = rng.normal(0, 0.3, 27).astype(np.float32)
+    expected = lighting.shading(normals[None], gamma[None])[0]
+    np.testing.assert_allclose(formation.shading(normals, gamma), expected, atol=1e-5)
+    pixels = camera.to_pixels(camera.project(vertices[None]), SIZE)[0]
+    np.testing.assert_allclose(formation.to_pixels(vertices, SIZE), pixels, atol=1e-3)
+
+
+def test_clip_coordinates_project_as_the_camera_and_push_only_changes_depth(face):
+    near = formation.clip_coordinates(face.mean_shape)
+    far = formation.clip_coordinates(face.mean_shape, 0.5)
+    expected = camera.project(face.mean_shape[None])[0].numpy()
+    for clip in (near, far):
+        np.testing.assert_allclose(clip[:, :2] / clip[:, 3:] * (1, -1), expected, atol=1e-5)
+    moved = formation.clip_coordinates(face.mean_shape - np.float32((0, 0, 0.5)))
+    np.testing.assert_allclose(far[:, 2] / far[:, 3], moved[:, 2] / moved[:, 3], atol=1e-5)
+    assert (far[:, 2] > near[:, 2]).all()
+
+
+# -------------------------------------------------------------------- one portrait
+def test_shapes_types_and_ranges(face, made):
+    for portrait in made:
+        assert portrait.rgba.shape == (SIZE, SIZE, 4) and portrait.rgba.dtype == np.uint8
+        assert set(np.unique(portrait.rgba[..., 3])) <= {0, 255}
+        assert portrait.coeff.shape == (face.coefficient_count,) and portrait.coeff.dtype == np.float32
+        assert portrait.albedo.shape == (face.vertex_count, 3) and portrait.albedo.dtype == np.float32
+        assert 0 <= portrait.albedo.min() and portrait.albedo.max() <= 255
+        assert portrait.landmarks.shape == (68, 2) and portrait.landmarks.dtype == np.float32
+        assert portrait.visible.shape == (face.vertex_count,) and portrait.visible.dtype == bool
+        angles = np.degrees(face.split(portrait.coeff[None]).angles[0])
+        assert (np.abs(angles) <= np.array((20, 40, 20)) + 1e-3).all()
+    assert np.mean([(p.rgba[..., 3] > 0).mean() for p in made]) > 0.2
+    assert np.std([p.rgba[..., :3].mean() for p in made]) > 5  # bright and dim ones
+
+
+def test_the_same_number_gives_the_same_portrait_in_any_order_and_thread(face, maker, made):
+    other = portraits.PortraitMaker(face, size=SIZE, seed=5)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        again = list(pool.map(other.make, range(7, -1, -1)))[::-1]
+    for first, second in zip(made, again):
+        for field in portraits.FIELDS:
+            np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+    assert np.abs(made[0].coeff - made[1].coeff).max() > 0.1
+    elsewhere = portraits.PortraitMaker(face, size=SIZE, seed=6).make(0)
+    assert np.abs(made[0].coeff - elsewhere.coeff).max() > 0.1
+
+
+def test_coefficients_do_not_depend_on_the_size(face, made):
+    large = portraits.PortraitMaker(face, size=2 * SIZE, seed=5).make(3)
+    np.testing.assert_array_equal(large.coeff, made[3].coeff)
+    np.testing.assert_allclose(large.landmarks, 2 * made[3].landmarks, atol=1e-3)
+
+
+def test_the_face_is_formed_as_the_pipeline_forms_it(face, maker, monkeypatch):
+    monkeypatch.setattr(portrait_overlay, "photograph",
+                        lambda image, rng: np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8))
+    close, count = 0, 0
+    for number in range(30, 42):
+        portrait = maker.make(number)
+        vertices, normals = _posed(face, portrait)
+        gamma = face.split(portrait.coeff[None]).gamma
+        colors = lighting.illuminate(portrait.albedo[None] / 255, normals, gamma)
+        samples = rasterizer.rasterize(camera.clip_coordinates(vertices, 2 * SIZE, 2 * SIZE), face.triangles,
+                                       2 * SIZE, 2 * SIZE)
+        picture = rasterizer.interpolate(colors, face.triangles, samples)[0].numpy()
+        picture = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        seen = portrait.rgba[..., 3] == 255
+        difference = np.abs(picture[seen] * 255 - portrait.rgba[seen, :3]).max(axis=1)
+        close, count = close + (difference < 2).sum(), count + seen.sum()
+    assert count > 10000
+    assert close / count > 0.995
+
+
+def test_landmarks_are_the_projected_landmark_vertices(face, made):
+    for portrait in made[:6]:
+        vertices, _ = _posed(face, portrait)
+        pixels = camera.to_pixels(camera.project(vertices), SIZE)[0].numpy()
+        np.testing.assert_allclose(portrait.landmarks, pixels[face.landmarks], atol=1e-2)
+
+
+def test_visible_vertices_face_the_camera_and_lie_on_unhidden_pixels(face, made):
+    for portrait in made[:8]:
+        vertices, normals = _posed(face, portrait)
+        pixels = camera.to_pixels(camera.project(vertices), SIZE)[0].numpy()
+        columns, rows = np.clip(np.floor(pixels).astype(int), 0, SIZE - 1).T
+        view = np.array((0, 0, camera.CAMERA_DISTANCE)) - vertices[0].numpy()
+        facing = (view * normals[0].numpy()).sum(axis=1)
+        assert (portrait.rgba[rows, columns, 3][portrait.visible] == 255).all()
+        assert (facing[portrait.visible] > -1e-3).all()
+        hidden = (portrait.rgba[rows, columns, 3] == 255) & (facing > 0.3 * np.linalg.norm(view, axis=1))
+        assert portrait.visible[hidden].mean() > 0.9  # the rest is behind the nose
+
+
+def test_visible_vertices_tests_depth():
+    near = np.float32([(-0.5, -0.5, 0.5), (0.5, -0.5, 0.5), (0, 0.6, 0.5), (0, 0, 0.3), (0.7, 0.7, 0)])
+    triangles = np.int32([(0, 1, 2)])
+    ids, barycentrics, _ = rasterizer.rasterize_numpy(formation.clip_coordinates(near), triangles, 64, 64)
+    seen = formation.visible_vertices(formation.to_pixels(near, 32), 10 - near[:, 2], np.ones(5, bool), ids,
+                                      barycentrics, triangles, np.full((32, 32), 255, np.uint8), 2, 0.03)
+    assert not seen[3] and not seen[4]  # behind the triangle; beside it, where nothing is drawn
+    np.testing.assert_array_equal(formation.visible_vertices(
+        np.float32([(16, 16)]), np.float32([9.49] * 5), np.ones(1, bool), ids, barycentrics, triangles,
+        np.full((32, 32), 255, np.uint8), 2, 0.03), [True])
+
+
+# -------------------------------------------------------------------- sampling
+def test_translation_is_what_a_five_point_alignment_leaves(face, made):
+    five_mean = np.hstack([face.five_points, np.ones((5, 1))])
+    groups = (range(36, 42), range(42, 48), (30,), (48,), (54,))
+    for portrait in made:
+        points = np.stack([portrait.landmarks[list(g)].mean(axis=0) for g in groups]) * 224 / SIZE
+        fit = np.linalg.lstsq(five_mean, points, rcond=None)[0]
+        assert np.linalg.norm(fit[:3], axis=0).mean() == pytest.approx(102, rel=0.09)
+        np.testing.assert_allclose(fit[3], 112, atol=6.5)
+
+
+def test_light_is_mostly_from_the_front_and_never_extreme(face, rng):
+    sampler = CoefficientSampler(face, 0.7, 1.0)
+    front = np.float32([(0, 0, 1), (0, 0.5, 0.866), (0, -0.5, 0.866), (0.6, 0, 0.8), (-0.6, 0, 0.8)])
+    shades = np.stack([formation.shading(front, sampler.light(0.55, rng)) for _ in range(200)])
+    assert 0.7 < shades.mean() < 1.2
+    assert shades[:, 1].mean() > shades[:, 2].mean()  # from above
+    assert np.percentile(np.abs(shades[:, 3] - shades[:, 4]).mean(axis=1), 90) > 0.4  # strong side light
+    dim, bright = np.percentile(shades.mean(axis=(1, 2)), (2, 98))
+    assert dim < 0.7 and bright > 1.2
+
+
+def test_albedo_stays_in_the_range_of_human_skin(face, rng):
+    wild = dataclasses.replace(face, albedo_basis=np.broadcast_to(
+        np.float32([(90, 20), (5, 60), (60, -60)]), (face.vertex_count, 3, 2)))
+    sampler = CoefficientSampler(wild, 0.7, 1.0)
+    for _ in range(100):
+        red, green, blue = wild.mean_albedo[0] + wild.albedo_basis[0] @ sampler.face(rng)["tex"]
+        assert 55 <= red <= 245 and 0.49 * red < green < 0.94 * red and 0.29 * green < blue < 1.03 * green
+
+
+# -------------------------------------------------------------------- details
+def test_details_lie_outside_the_albedo_basis(face, maker, made):
+    basis = face.albedo_basis.reshape(-1, face.albedo_basis.shape[2])
+    for portrait in made[:6]:
+        offset = (portrait.albedo - face.mean_albedo).ravel()
+        best = basis @ np.linalg.lstsq(basis, offset, rcond=None)[0]
+        assert np.abs(offset - best).mean() > 1.5
+
+
+def test_details_are_where_they_belong(face, rng):
+    details = AlbedoDetails(face)
+    flat = np.full((face.vertex_count, 3), 180.0, np.float32)
+    painted = np.mean([details.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(40)], axis=0)
+    darker = 180 - painted.mean(axis=1)
+    xy = face.mean_shape[:, :2]
+    brow = np.linalg.norm(xy - (0.3, 0.5), axis=1) < 0.06
+    lips = np.linalg.norm(xy - (0.12, -0.37), axis=1) < 0.05
+    forehead = np.linalg.norm(xy - (0.0, 0.8), axis=1) < 0.1
+    cheek = np.linalg.norm(xy - (0.4, -0.1), axis=1) < 0.06
+    chin = np.linalg.norm(xy - (0.0, -0.65), axis=1) < 0.07
+    assert darker[brow].mean() > darker[forehead].mean() + 25
+    assert darker[lips].mean() > darker[forehead].mean() + 10
+    assert darker[chin].mean() > darker[cheek].mean() + 5  # beards
+    assert (painted[lips] @ (1, -1, 0)).mean() > (painted[forehead] @ (1, -1, 0)).mean() + 5  # redder
+
+
+def test_the_input_albedo_is_left_alone(face, rng):
+    flat = np.full((face.vertex_count, 3), 180.0, np.float32)
+    AlbedoDetails(face).paint(flat, np.float32((30, 22, 18)), rng)
+    assert (flat == 180).all()
+
+
+def test_drawn_things_clear_alpha_where_they_are():
+    image, alpha = np.full((64, 64, 3), 0.5, np.float32), np.full((64, 64), 255, np.uint8)
+    overlay = portrait_overlay.Overlay(image, alpha)
+    overlay.fill(np.float32([(10, 10), (30, 10), (30, 30), (10, 30)]), np.zeros(3), 1.0)
+    assert image[20, 20].max() < 1e-6 and alpha[20, 20] == 0
+    assert image[40, 40].min() == 0.5 and alpha[40, 40] == 255
+    assert 400 <= (alpha == 0).sum() <= 23 ** 2  # an outline may touch the pixels it borders on
+    overlay.lines([np.float32([(0, 50), (63, 50)])], np.ones(3), 1, 0.5)
+    assert (alpha[49:52] == 0).any(axis=0).all()
+
+
+# -------------------------------------------------------------------- many portraits
+def test_dataset_yields_the_portraits_in_order(maker, made):
+    dataset = portraits.dataset(maker, first=2, count=3, fields=portraits.FIELDS, workers=2)
+    assert dataset.element_spec["rgba"] == tf.TensorSpec((SIZE, SIZE, 4), tf.uint8)
+    elements = list(dataset.as_numpy_iterator())
+    assert len(elements) == 3
+    for element, portrait in zip(elements, made[2:5]):
+        for field in portraits.FIELDS:
+            np.testing.assert_array_equal(element[field], getattr(portrait, field))
+    endless = portraits.dataset(maker, first=0, count=-1, fields=("coeff",))
+    np.testing.assert_array_equal(next(iter(endless.skip(1)))["coeff"], made[1].coeff)
+
+
+def test_bad_arguments_are_refused(face, maker):
+    with pytest.raises(ValueError, match="unknown portrait fields depth"):
+        portraits.dataset(maker, 0, 1, fields=("rgba", "depth"))
+    with pytest.raises(ValueError, match="size must be positive"):
+        portraits.PortraitMaker(face, size=0)
+
+
+def test_command_line_writes_pictures_landmarks_and_truth(face, made, tmp_path, capsys):
+    model, out = tmp_path / "model.npz", tmp_path / "made"
+    face.save(str(model))
+    code = portraits.main(["--model", str(model), "--count", "3", "--first", "1", "--seed", "5",
+                           "--size", str(SIZE), "--out", str(out), "--sheet", str(tmp_path / "sheet.png")])
+    assert code == 0 and "3 portraits" in capsys.readouterr().out
+    assert sorted(p.name for p in out.glob("*.png")) == [f"portrait_00000{k}.png" for k in (1, 2, 3)]
+    bgra = cv2.imread(str(out / "portrait_000002.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(bgra[..., [2, 1, 0, 3]], made[2].rgba)
+    np.testing.assert_allclose(np.loadtxt(out / "portrait_000002.txt"), made[2].landmarks, atol=1e-3)
+    with np.load(out / "truth" / "portrait_000002.npz", allow_pickle=False) as truth:
+        for field in ("coeff", "albedo", "visible", "landmarks"):
+            np.testing.assert_array_equal(truth[field], getattr(made[2], field))
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (SIZE, 8 * SIZE, 3)
+
+
+def test_command_line_names_what_is_wrong(tmp_path, capsys):
+    assert portraits.main(["--model", str(tmp_path / "no.npz"), "--out", str(tmp_path / "made")]) == 2
+    assert "no.npz" in capsys.readouterr().err
+    assert portraits.main(["--model", "x.npz", "--out", str(tmp_path), "--count", "0"]) == 2
+    assert "--count" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""Texture network, sampled colours, losses and gradients against one run of the released code."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import tensorflow as tf
+
+from facegcn import camera, geometry, lighting, losses
+from facegcn.morphable import MorphableModel
+from facegcn.sampling import sample_colors
+from mesh_sampling import MeshHierarchy
+from model import build_texture_network, load_released_weights, released_names
+
+
+@pytest.fixture(scope="module")
+def case(shared):
+    """Arrays of the reference case by name."""
+    path = shared / "reference" / "released_code_resnet.npz"
+    if not path.exists():
+        pytest.skip("the reference case is not here")
+    with np.load(path) as data:
+        return {name: data[name] for name in data.files}
+
+
+@pytest.fixture(scope="module")
+def morphable(case):
+    arrays = {name.removeprefix("model/"): array for name, array in case.items()
+              if name.startswith("model/")}
+    count = len(arrays["mean_shape"])
+    for name in ("id_basis", "exp_basis", "albedo_basis"):
+        arrays[name] = arrays[name].reshape(count, 3, -1)
+    return MorphableModel(**arrays)
+
+
+@pytest.fixture(scope="module")
+def network(case):
+    def matrices(name, count):
+        parts = [{key: case[f"sampling/{name}{k}/{key}"] for key in ("row", "col", "data", "shape")}
+                 for k in range(count)]
+        return [sp.csr_matrix((p["data"], (p["row"], p["col"])), shape=p["shape"]) for p in parts]
+
+    hierarchy = MeshHierarchy([], [], matrices("adjacency", 5), matrices("downsamp_trans", 4),
+                              matrices("upsamp_trans", 4), matrices("laplacians", 5))
+    network = build_texture_network("resnet", hierarchy, case["out/emb"].shape[1])
+    load_released_weights(network, {name.removeprefix("w/"): array for name, array in case.items()
+                                    if name.startswith("w/")})
+    return network
+
+
+@pytest.fixture(scope="module")
+def posed(case, morphable):
+    """Projected vertices, posed normals and shading of the two faces."""
+    parts = morphable.split(case["out/coeff"])
+    vertices = morphable.vertices(parts.id, parts.exp)
+    normals = geometry.rotate(geometry.vertex_normals(vertices, morphable.triangles), parts.angles)
+    world = geometry.rotate(vertices, parts.angles) + parts.translation[:, None]
+    return SimpleNamespace(points=camera.project(world), normals=normals,
+                           shading=lighting.shading(normals, parts.gamma))
+
+
+def reconstructed(case, network, posed):
+    """The outputs the losses need, with our network in place of the released one's."""
+    known = np.concatenate([case["out/pca_tex"], case["out/proj_color"]], axis=-1)
+    fine = network([case["out/emb"], known])
+    lit = tf.clip_by_value((fine * 0.5 + 0.5) * posed.shading, 0.0, 1.0)
+    return {"coarse_texture": case["out/pca_tex"], "fine_texture": fine,
+            "coarse_color": case["out/pca_color"], "fine_color": lit * 2.0 - 1.0,
+            "projected_color": case["out/proj_color"], "coarse_render": case["out/pca_render"],
+            "fine_render": case["out/gcn_render"]}
+
+
+def all_losses(case, network, posed, morphable, identity):
+    weights = losses.LossWeights(render=case["in/render_lambda"], refine=case["in/refine_lambda"])
+    return losses.texture_losses(reconstructed(case, network, posed), case["out/rgba"], morphable, weights,
+                                 network=network, identity=identity)
+
+
+def test_sampled_colours(case, posed):
+    facing = tf.cast(posed.normals[..., 2] > 0.0, tf.float32)
+    sampled = sample_colors(case["out/rgba"], posed.points, facing)
+    np.testing.assert_allclose(sampled, case["out/proj_color"], atol=1e-6)
+
+
+def test_network_output(case, network, posed):
+    outputs = reconstructed(case, network, posed)
+    np.testing.assert_allclose(outputs["fine_texture"], case["out/gcn_tex"], atol=2e-5)
+    np.testing.assert_allclose(outputs["fine_color"], case["out/gcn_color"], atol=2e-5)
+
+
+@pytest.mark.parametrize("term, name", [
+    ("refine", "refine_loss"), ("project", "proj_loss"), ("pixel", "gcn_loss"), ("coarse_pixel", "pca_loss"),
+    ("symmetry", "sym_loss"), ("variance", "var_loss"), ("identity", "perc_loss"), ("total", "all_loss")])
+def test_losses(term, name, case, network, posed, morphable):
+    terms = all_losses(case, network, posed, morphable, case["out/perc_loss"])
+    np.testing.assert_allclose(terms[term], case[f"out/{name}"], rtol=2e-5)
+
+
+def test_overlay(case):
+    seen = (losses.overlay(case["out/gcn_render"], case["out/rgba"]) + 1.0) * 127.5
+    np.testing.assert_allclose(seen, case["out/overlay"], atol=1e-3)
+
+
+def test_gradients(case, network, posed, morphable):
+    with tf.GradientTape() as tape:
+        total = all_losses(case, network, posed, morphable, identity=None)["total"]
+    variables = released_names(network)
+    gradients = dict(zip(variables, tape.gradient(total, list(variables.values()))))
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(np.linalg.norm(gradient), case[f"gnorm_noid/{name}:0"], rtol=1e-3)
+        if f"grad_noid/{name}:0" in case:
+            expected = case[f"grad_noid/{name}:0"].reshape(gradient.shape)
+            error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
+            assert error < 2e-3, name
