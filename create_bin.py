@@ -1,0 +1,122 @@
+"""Packs segmented faces, or raw photos, into the one .bin file that training reads.
+
+    python create_bin.py                                        the demo world's made portraits
+    python create_bin.py --config configs/ict.yaml --photos DIR photos -> aligned, masked -> packed
+    python create_bin.py --config configs/ict.yaml --input DIR  segmented RGBA PNGs -> packed
+
+A photo's points are read from NAME.lm68.txt or NAME.txt beside it (5 or 68 rows "x y"), else MTCNN
+finds them. Lists of train, validation and test images and a contact sheet are written beside the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import os
+import sys
+
+from facegcn import binfile, packing
+from facegcn.config import Config, UserError, load_config, parse_assignments
+from facegcn.worlds import ensure_demo_portraits, load_morphable
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+DEFAULT_CONFIG = os.path.join(ROOT, "configs", "demo.yaml")
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def parse_arguments(arguments=None):
+    """The command line. Flags left out keep the config's value."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--config", default=DEFAULT_CONFIG, help="YAML file of settings")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override any setting; repeatable")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--input", metavar="DIR", help="segmented RGBA PNGs (default: the config's images)")
+    source.add_argument("--photos", metavar="DIR", help="raw photos; their crops are kept in the config's images")
+    source.add_argument("--legacy-float32", metavar="FILE", help="convert a file of the released code's layout")
+    add("--masks", metavar="DIR", help="with --photos: your own skin masks, NAME.png; they win")
+    add("--skin-labels", metavar="1,2,...", help="with --masks: the grey values that mean skin")
+    add("--skin-only", action="store_true", help="with --photos: estimated masks leave out eyes, brows and mouth")
+    add("--out", metavar="FILE.bin", help="the packed file (default: the config's bin_file)")
+    for name, kind, text in (("root_dir", str, "data folder"), ("img_size", int, "crop width, pixels"),
+                             ("seed", int, "seed of the split"), ("workers", int, "parallel readers")):
+        add(f"--{name}", type=kind, help=text)
+    return parser.parse_args(arguments)
+
+
+def resolve_config(args) -> Config:
+    """Config file, then --set, then the flags that were given."""
+    flags = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config)
+             if getattr(args, f.name, None) is not None}
+    return load_config(args.config, {**parse_assignments(args.set), **flags})
+
+
+def pack_photos(config: Config, args, out: str) -> packing.Summary:
+    """Photos -> segmented PNGs in the config's images folder -> packed file."""
+    masks = packing.MaskSource(args.masks or "", _labels(args.skin_labels), not args.skin_only)
+    if masks.folder and not os.path.isdir(masks.folder):
+        raise UserError(f"--masks {masks.folder}: there is no such folder")
+    paths = packing.list_folder(args.photos, IMAGE_EXTENSIONS, "--photos")
+    load = functools.partial(packing.load_photo, five_points_3d=load_morphable(config).five_points,
+                             size=config.img_size, masks=masks)
+    return packing.pack(paths, load, config, out, keep_in=config.path(config.images))
+
+
+def pack_segmented(config: Config, folder: str | None, out: str) -> packing.Summary:
+    """A folder of segmented PNGs -> packed file; without one, the config's, made first in the demo world."""
+    flag = "--input"
+    if folder is None:
+        flag = "images"
+        folder = ensure_demo_portraits(config) if config.world == "demo" else config.path(config.images)
+        if not os.path.isdir(folder):
+            raise UserError(f"there are no segmented images at {folder}: make them from photos with "
+                            "--photos DIR, or give a folder of RGBA PNGs with --input DIR")
+    paths = packing.list_folder(folder, IMAGE_EXTENSIONS, flag)
+    return packing.pack(paths, functools.partial(packing.load_segmented, size=config.img_size), config, out)
+
+
+def pack_legacy(config: Config, path: str, out: str) -> packing.Summary:
+    """A file of the released code's float32 layout -> packed file."""
+    records = binfile.open_legacy(path, config.img_size)
+
+    def load(index):
+        try:
+            rgba = binfile.legacy_to_uint8(records[index])
+        except binfile.BinFileError as error:
+            raise packing.Rejected(str(error)) from None
+        return packing.Item(f"record_{index:06d}", packing.checked_rgba(rgba, config.img_size))
+
+    return packing.pack(range(len(records)), load, config, out)
+
+
+def _labels(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"--skin-labels {text}: write whole numbers with commas, for example 1,2,10") from None
+
+
+def main(arguments=None) -> int:
+    """Returns the exit code: 0, 1 when nothing could be packed, 2 for a mistake the user can mend."""
+    args = parse_arguments(arguments)
+    try:
+        config = resolve_config(args)
+        out = args.out or config.path(config.bin_file)
+        if (args.masks or args.skin_only) and not args.photos:
+            raise UserError("--masks and --skin-only go with --photos; segmented PNGs carry their mask as alpha")
+        if args.photos:
+            summary = pack_photos(config, args, out)
+        elif args.legacy_float32:
+            summary = pack_legacy(config, args.legacy_float32, out)
+        else:
+            summary = pack_segmented(config, args.input, out)
+    except (UserError, binfile.BinFileError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(packing.report(summary))
+    return 0 if summary.names else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Contact sheets: pictures in labelled rows, to look at many results at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+_LABEL_HEIGHT = 18  # pixels of the line above a picture
+_GAP = 4  # pixels between pictures
+_PAPER, _INK = 255, (40, 40, 40)
+
+
+def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str | Sequence[str]], path: str,
+                  headings: Sequence[str] = (), width: int = 224) -> None:
+    """Writes rows of pictures as one PNG.
+
+    Args:
+        rows: each row's pictures, uint8 (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
+        labels: what is written above each row: one text, or one text a picture.
+        path: the PNG file; its folder is made.
+        headings: one text a column, written at the top.
+        width: width of every picture on the sheet, pixels.
+
+    Raises:
+        ValueError: no row, or not one label per row.
+        OSError: the file cannot be written.
+    """
+    if not rows or len(rows) != len(labels):
+        raise ValueError(f"expected at least one row and one label each, got {len(rows)} and {len(labels)}")
+    columns = max(len(row) for row in rows)
+    full_width = columns * (width + _GAP) + _GAP
+    strips = [_text_line(headings, full_width, width + _GAP)] if headings else []
+    for row, label in zip(rows, labels):
+        pictures = [_fitted(image, width) for image in row]
+        height = max(picture.shape[0] for picture in pictures)
+        strip = np.full((height + _GAP, full_width, 3), _PAPER, np.uint8)
+        for column, picture in enumerate(pictures):
+            left = _GAP + column * (width + _GAP)
+            strip[:picture.shape[0], left:left + width] = picture
+        strips += [_text_line([label] if isinstance(label, str) else label, full_width, width + _GAP), strip]
+    write_png(path, np.concatenate(strips))
+
+
+def write_png(path: str, image: np.ndarray) -> None:
+    """Writes uint8 (H, W), RGB or RGBA as PNG; its folder is made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    channels = image.shape[2] if image.ndim == 3 else 1
+    order = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[channels]
+    data = cv2.imencode(".png", image if order is None else cv2.cvtColor(image, order))[1]
+    with open(path, "wb") as file:
+        file.write(data.tobytes())
+
+
+def draw_points(image: np.ndarray, points: np.ndarray, color=(0, 255, 0)) -> np.ndarray:
+    """A copy of an RGB picture with a dot at each of the points (P, 2); NaN points are left out."""
+    image = np.ascontiguousarray(image[..., :3]).copy()
+    for x, y in points[np.isfinite(points).all(axis=1)]:
+        # Points count from the pixel's corner, OpenCV from its centre.
+        cv2.circle(image, (round(float(x) - 0.5), round(float(y) - 0.5)), 1, color, -1, cv2.LINE_AA)
+    return image
+
+
+def _fitted(image: np.ndarray, width: int) -> np.ndarray:
+    """RGB of the asked width; RGBA is laid on a checkerboard."""
+    image = np.atleast_3d(image)
+    if image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
+    if image.shape[2] == 4:
+        board = np.where((np.indices(image.shape[:2]) // 8).sum(axis=0) % 2, 150, 190)[..., None]
+        alpha = image[..., 3:] / 255.0
+        image = np.rint(image[..., :3] * alpha + board * (1.0 - alpha)).astype(np.uint8)
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    mode = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode)
+
+
+def _text_line(texts: Sequence[str], full_width: int, step: int) -> np.ndarray:
+    """A strip with texts at every ``step`` pixels."""
+    strip = np.full((_LABEL_HEIGHT, full_width, 3), _PAPER, np.uint8)
+    for column, text in enumerate(texts):
+        text = text.encode("ascii", "replace").decode()  # OpenCV's font has no other letters
+        cv2.putText(strip, text, (_GAP + column * step, _LABEL_HEIGHT - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4,
+                    _INK, 1, cv2.LINE_AA)
+    return strip
