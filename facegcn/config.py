@@ -70,6 +70,7 @@ class Config:
     lr: float = 1e-4  # Adam [paper]
     lr_decay: float = 0.98  # per epoch, staircase [paper]
     clip_norm: float = 5.0  # of each variable's gradient [released code]
+    made_portraits: int = 0  # made portraits mixed with the packed photos, half of the examples [ours]
     drop_rate: float = 0.0  # dropout of the embedding while training
     render_start: float = 0.0  # added to the epoch's render weight; 1 = image losses at once [ours]
     pixel_weight: float = 1.0  # trained in the loss set 'paper' [paper]

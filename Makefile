@@ -1,0 +1,29 @@
+# make demo   everything from nothing: environment, data, training, reconstruction of made faces and a real photo
+# make test   the same environment, then the whole test suite
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint
+
+$(VENV)/installed: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/installed
+	$(PY) create_bin.py
+	$(PY) main.py --mode train
+	$(PY) main.py --mode test --output results/demo-portraits
+	$(PY) -c "import os, skimage.io, skimage.data as d; os.makedirs('data/demo/photos', exist_ok=True); skimage.io.imsave('data/demo/photos/astronaut.png', d.astronaut())"
+	$(PY) main.py --mode test --input data/demo/photos --output results/demo-photo --set fit_steps=80
+	@echo "Look at results/demo-portraits/overview.png and results/demo-photo/overview.png"
+
+test: $(VENV)/installed
+	$(PY) -m ruff check .
+	$(PY) -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed
+	$(PY) -m ruff check .
+

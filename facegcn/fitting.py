@@ -1,0 +1,140 @@
+"""Losses of a coarse face against its photo, and fitting of coefficients by gradient descent.
+
+The loss terms and weights are those of Deng et al. 2019 ("Accurate 3D Face Reconstruction with
+Weakly-Supervised Learning", section 3): robust photometric distance, landmark distance and priors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
+from facegcn.regressor import PART_SCALES
+
+#: Landmark targets are the 68 iBUG points followed by the five alignment points.
+TARGET_COUNT = LANDMARK_COUNT + len(FIVE_POINT_LANDMARKS)
+
+PHOTO_WEIGHT = 1.92
+LANDMARK_WEIGHT = 1.6e-3  # a squared pixel
+PRIOR_WEIGHT = 3e-4
+PRIOR_PARTS = {"id": 1.0, "exp": 0.8, "tex": 0.1}
+GREY_LIGHT_WEIGHT = 2.0
+
+
+def landmark_targets(points, points68=None) -> np.ndarray:
+    """(73, 2) float32 pixel targets, NaN where unknown.
+
+    Args:
+        points: (5, 2) alignment points, or None; NaN where unknown.
+        points68: (68, 2) iBUG points, or None, or NaN; when known they make the five superfluous.
+    """
+    targets = np.full((TARGET_COUNT, 2), np.nan, np.float32)
+    if points68 is not None and np.isfinite(points68).any():
+        targets[:LANDMARK_COUNT] = points68
+    elif points is not None:
+        targets[LANDMARK_COUNT:] = points
+    return targets
+
+
+def photo_losses(face_model, rgba, coeff, targets) -> dict[str, tf.Tensor]:
+    """Scalar loss terms of coefficients against photos, ``total`` weighted as in the module's head.
+
+    Args:
+        face_model: gives ``geometry``, ``render`` and ``morphable``.
+        rgba: (B, H, W, 4) photos, RGB in [-1, 1], skin alpha in [0, 1].
+        coeff: (B, K).
+        targets: (B, 73, 2) pixels, NaN where unknown (``landmark_targets``).
+    """
+    geometry = face_model.geometry(coeff)
+    lit = (geometry["coarse_texture"] * 0.5 + 0.5) * geometry["shading"]
+    render = face_model.render(geometry["rasterization"], lit)
+    terms = {"photo": photometric_distance(rgba, render),
+             "landmark": landmark_distance(geometry["landmarks"], targets, face_model.image_size),
+             **coefficient_priors(face_model.morphable, coeff)}
+    terms["total"] = (PHOTO_WEIGHT * terms["photo"] + LANDMARK_WEIGHT * terms["landmark"]
+                      + PRIOR_WEIGHT * terms["prior"] + GREY_LIGHT_WEIGHT * terms["grey_light"])
+    return terms
+
+
+def photometric_distance(rgba, render) -> tf.Tensor:
+    """Mean Euclidean RGB distance, [0, 1] colours, over pixels that are skin and covered."""
+    weight = rgba[..., 3] * tf.stop_gradient(render[..., 3])
+    squared = tf.reduce_sum(tf.square((rgba[..., :3] - render[..., :3]) * 0.5), axis=-1)
+    distance = tf.sqrt(squared + 1e-6)
+    per_photo = tf.reduce_sum(distance * weight, axis=(1, 2)) / (tf.reduce_sum(weight, axis=(1, 2)) + 1.0)
+    return tf.reduce_mean(per_photo)
+
+
+def landmark_distance(projected, targets, size) -> tf.Tensor:
+    """Mean squared pixel distance of known targets; jaw points count a tenth: they slide.
+
+    Args:
+        projected: the model's 68 landmarks (B, 68, 2) in [-1, 1].
+        targets: (B, 73, 2) pixels, NaN where unknown.
+        size: image width, pixels.
+    """
+    pixels = projected * (size / 2.0) + size / 2.0
+    five = tf.stack([tf.reduce_mean(tf.gather(pixels, group, axis=1), axis=1)
+                     for group in FIVE_POINT_LANDMARKS], axis=1)
+    known = tf.math.is_finite(targets)
+    importance = np.ones((TARGET_COUNT, 1), np.float32)
+    importance[:17] = 0.1
+    weight = tf.cast(known, tf.float32) * importance
+    difference = tf.concat([pixels, five], axis=1) - tf.where(known, targets, 0.0)
+    squared = tf.reduce_sum(tf.square(difference) * weight, axis=(1, 2))
+    return tf.reduce_mean(2.0 * squared / (tf.reduce_sum(weight, axis=(1, 2)) + 1e-6))
+
+
+def coefficient_priors(morphable, coeff) -> dict[str, tf.Tensor]:
+    """``prior``: weighted squared standard deviations; ``grey_light``: squared colour of the light."""
+    parts = morphable.split(coeff)
+    prior = tf.add_n([weight * tf.reduce_mean(tf.reduce_sum(tf.square(getattr(parts, name)), axis=-1))
+                      for name, weight in PRIOR_PARTS.items()])
+    gamma = tf.reshape(parts.gamma, (-1, 3, 9))
+    grey = tf.reduce_mean(gamma, axis=1, keepdims=True)
+    return {"prior": prior, "grey_light": tf.reduce_mean(tf.square(gamma - grey))}
+
+
+class CoefficientFitter:
+    """Improves coefficients on their photos by Adam on ``photo_losses``; compiled once, for any batch.
+
+    Args:
+        face_model: as for ``photo_losses``.
+        steps: descent steps; the rate falls to zero along a cosine.
+        learning_rate: in units of each part's typical size (``regressor.PART_SCALES``).
+    """
+
+    def __init__(self, face_model, steps: int, learning_rate: float = 0.05):
+        self._face_model, self._steps, self._learning_rate = face_model, steps, learning_rate
+        sizes = face_model.morphable.part_sizes
+        self._scale = np.repeat(np.fromiter(PART_SCALES.values(), np.float32), sizes)
+        size, count = face_model.image_size, face_model.morphable.coefficient_count
+        self._descend = tf.function(self._descend, input_signature=[
+            tf.TensorSpec((None, size, size, 4)), tf.TensorSpec((None, count)),
+            tf.TensorSpec((None, TARGET_COUNT, 2))])
+
+    def __call__(self, rgba, coeff, targets) -> np.ndarray:
+        """(B, K) float32; a photo whose fit is not finite keeps its coefficients.
+
+        Args:
+            rgba, coeff, targets: as for ``photo_losses``.
+        """
+        fitted = self._descend(*(tf.convert_to_tensor(a, tf.float32) for a in (rgba, coeff, targets))).numpy()
+        return np.where(np.isfinite(fitted).all(axis=1, keepdims=True), fitted, np.asarray(coeff, np.float32))
+
+    def _descend(self, rgba, start, targets):
+        change, mean, square = tf.zeros_like(start), tf.zeros_like(start), tf.zeros_like(start)
+        for i in tf.range(self._steps):
+            with tf.GradientTape() as tape:
+                tape.watch(change)
+                # The sum over photos: each photo's own descent does not depend on its batch.
+                total = photo_losses(self._face_model, rgba, start + change * self._scale, targets)["total"]
+                total *= tf.cast(tf.shape(rgba)[0], tf.float32)
+            gradient = tape.gradient(total, change)
+            done = tf.cast(i + 1, tf.float32)
+            mean += (gradient - mean) * 0.1
+            square += (tf.square(gradient) - square) * 0.01
+            rate = self._learning_rate * 0.5 * (1.0 + tf.cos(np.pi * (done - 1.0) / self._steps))
+            change -= rate * mean / (1.0 - 0.9 ** done) / (tf.sqrt(square / (1.0 - 0.99 ** done)) + 1e-8)
+        return start + change * self._scale

@@ -1,0 +1,102 @@
+"""The regressor: a CNN from the aligned crop to morphable-model coefficients and pooled features.
+
+In the paper it is a ResNet-50 with 257 outputs and a 2048-d pooled feature (Deng et al. 2019).
+Output layers start at zero, so an untrained regressor gives the mean face.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from facegcn.config import UserError
+from facegcn.morphable import MorphableModel
+
+#: Typical size of each part of the coefficients; the network's outputs are multiplied by it.
+PART_SCALES = {"id": 1.0, "exp": 1.0, "tex": 1.0, "angles": 0.3, "gamma": 0.3, "translation": 0.2}
+_SMALL_WIDTHS = (24, 40, 64, 96, 160)
+
+
+def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner_size: int) -> keras.Model:
+    """Keras model: RGB (B, image_size, image_size, 3) in [-1, 1] -> [coefficients (B, K), features (B, E)].
+
+    Args:
+        kind: ``resnet50`` (features 2048) or ``small`` (a residual net for laptops, features 160).
+        morphable: gives the widths of the coefficient parts.
+        image_size: width and height of the input, pixels.
+        inner_size: the CNN sees the image shrunk to this width by averaging; divides image_size.
+
+    Raises:
+        UserError: inner_size does not divide image_size.
+        ValueError: unknown kind.
+    """
+    if image_size % inner_size:
+        raise UserError(f"regressor_pixels={inner_size} must divide img_size={image_size}")
+    image = keras.Input((image_size, image_size, 3), name="rgb")
+    shrunk = image
+    if inner_size != image_size:
+        shrunk = layers.AveragePooling2D(image_size // inner_size, name="shrink")(image)
+    if kind == "resnet50":
+        backbone = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg",
+                                               input_shape=(inner_size, inner_size, 3))
+        features = backbone(shrunk)
+    elif kind == "small":
+        features = _small_backbone(shrunk)
+    else:
+        raise ValueError(f"unknown regressor '{kind}', expected 'small' or 'resnet50'")
+    parts = [layers.Rescaling(scale, name=f"{name}_scale")(
+                 layers.Dense(size, kernel_initializer="zeros", name=name)(features))
+             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes)]
+    coefficients = layers.Concatenate(name="coefficients")(parts)
+    return keras.Model(image, [coefficients, features], name=f"regressor_{kind}")
+
+
+def _small_backbone(image):
+    """Residual network with five widths, stride 32, ending in the pooled features."""
+    x = layers.Conv2D(_SMALL_WIDTHS[0], 5, strides=2, padding="same", use_bias=False, name="stem")(image)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.95, name="stem_norm")(x))
+    for level, width in enumerate(_SMALL_WIDTHS):
+        for block in range(2 if level else 1):
+            x = _residual_block(x, width, stride=2 if level and block == 0 else 1, name=f"block{level}{block}")
+    x = layers.Flatten()(x)
+    x = layers.Dense(_SMALL_WIDTHS[-1], use_bias=False, name="pooled")(x)
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.95, name="pooled_norm")(x))
+
+
+def _residual_block(x, width, stride, name):
+    """Two 3x3 convolutions with batch norm around a shortcut (1x1 where the shape changes)."""
+    shortcut = x
+    if stride != 1 or x.shape[-1] != width:
+        shortcut = layers.Conv2D(width, 1, strides=stride, use_bias=False, name=f"{name}_shortcut")(x)
+    y = layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False, name=f"{name}_conv1")(x)
+    y = layers.ReLU()(layers.BatchNormalization(momentum=0.95, name=f"{name}_norm1")(y))
+    y = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{name}_conv2")(y)
+    y = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm2")(y)
+    return layers.ReLU()(layers.Add()([shortcut, y]))
+
+
+def save_weights(network: keras.Model, path: str) -> None:
+    """Writes the weights as float16 arrays in an ``.npz``: small enough to be kept in a repository."""
+    np.savez_compressed(path, **{w.path: w.numpy().astype(np.float16) for w in network.weights})
+
+
+def load_weights(network: keras.Model, path: str) -> None:
+    """Reads weights written by ``save_weights``.
+
+    Raises:
+        UserError: the file is absent, unreadable, or does not fit the network; names the first misfit.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the regressor's starting weights {path}: {error}; "
+                        "set regressor_start to '' to train from nothing") from None
+    for weight in network.weights:
+        if weight.path not in arrays or arrays[weight.path].shape != tuple(weight.shape):
+            have = arrays[weight.path].shape if weight.path in arrays else "none"
+            raise UserError(f"{path} does not fit this regressor: {weight.path} needs shape "
+                            f"{tuple(weight.shape)}, the file has {have}; set regressor_start to '' "
+                            "to train from nothing")
+        weight.assign(arrays[weight.path].astype(np.float32))

@@ -1,0 +1,204 @@
+"""Stage ``render``: training the texture networks, with the regressor frozen.
+
+Optimiser, schedule and losses of the paper (facegcn.losses); the coefficients and embeddings of
+the photos come ready from facegcn.encoding, so a step runs only the texture network, one
+rasterization and the losses.
+"""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facegcn.callbacks import Progress, SaveCheckpoints, StatsLog, StopOnNonFinite
+from facegcn.encoding import Encoding
+from facegcn.losses import LossWeights, critic_losses, generator_adversarial_loss, schedule, texture_losses
+from facegcn.packed import PackedPhotos
+from facegcn.report import contact_sheet
+
+
+class TextureTrainer(keras.Model):
+    """One training step of the texture network, and of the critic when there is one.
+
+    Args:
+        face_model: a FaceModel with a texture network.
+        config: the weights of the loss terms, ``drop_rate``, ``clip_norm``, ``critic_steps``.
+        critic: the image critic, or None.
+        identity_features: frozen network RGB (B, H, W, 3) in [-1, 1] -> (B, E), or None: then the
+            identity term is absent.
+    """
+
+    def __init__(self, face_model, config, critic=None, identity_features=None):
+        super().__init__(name="texture_trainer")
+        self.face_model = face_model
+        self.network = face_model.texture_network
+        self.critic = critic
+        self._config = config
+        self._identity_features = identity_features
+        self.render_weight = tf.Variable(0.0, trainable=False, name="render_weight")
+        self.refine_weight = tf.Variable(1.0, trainable=False, name="refine_weight")
+        if critic is not None:
+            self.critic_optimizer = keras.optimizers.Adam(config.lr, clipnorm=config.clip_norm)
+            self.critic_optimizer.build(critic.trainable_variables)
+
+    def weights_now(self) -> LossWeights:
+        """The loss weights at the current epoch."""
+        config = self._config
+        return LossWeights(render=self.render_weight, refine=self.refine_weight,
+                           identity=config.identity_weight, symmetry=config.symmetry_weight,
+                           variance=config.variance_weight, pixel=config.pixel_weight,
+                           losses=config.losses)
+
+    def generator_terms(self, rgba, coeff, embedding, training: bool):
+        """(loss terms, outputs of FaceModel.reconstruct) for a batch."""
+        outputs = self.face_model.reconstruct(rgba, coeff, embedding, training=training)
+        terms = texture_losses(outputs, rgba, self.face_model.morphable, self.weights_now(),
+                               network=self.network, identity_features=self._identity_features)
+        return terms, outputs
+
+    def train_step(self, batch):
+        """Batch: (rgba, coeff, embedding)."""
+        rgba, coeff, embedding = batch
+        if self._config.drop_rate:
+            embedding = tf.nn.dropout(embedding, self._config.drop_rate)
+        terms = {}
+        if self.critic is not None:
+            terms.update(self._critic_step(rgba, coeff, embedding))
+        with tf.GradientTape() as tape:
+            found, outputs = self.generator_terms(rgba, coeff, embedding, training=True)
+            if self.critic is not None:
+                adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
+                active = tf.cast(self.render_weight > 0.0, tf.float32)
+                found["adversarial"] = adversarial
+                found["total"] += active * self._config.adv_lambda * adversarial
+        gradients = tape.gradient(found["total"], self.network.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables))
+        return {**terms, **found}
+
+    def _critic_step(self, rgba, coeff, embedding):
+        """``critic_steps`` updates of the critic on this batch's renders."""
+        fake = tf.stop_gradient(self.face_model.reconstruct(rgba, coeff, embedding)["fine_render"])
+        for _ in range(self._config.critic_steps):
+            with tf.GradientTape() as tape:
+                terms = critic_losses(self.critic, fake, rgba)
+            gradients = tape.gradient(terms["critic"], self.critic.trainable_variables)
+            self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
+        return terms
+
+    def test_step(self, batch):
+        """The loss terms of a validation batch."""
+        terms, _ = self.generator_terms(*batch, training=False)
+        return terms
+
+
+class Schedule(keras.callbacks.Callback):
+    """Sets the render and refine weights of each epoch (facegcn.losses.schedule)."""
+
+    def __init__(self, render_start: float):
+        super().__init__()
+        self._render_start = render_start
+
+    def on_epoch_begin(self, epoch, logs=None):
+        render, refine = schedule(epoch, self._render_start)
+        self.model.render_weight.assign(render)
+        self.model.refine_weight.assign(refine)
+
+
+class Samples(keras.callbacks.Callback):
+    """Writes a sheet of the same faces (photo, coarse, fine) before training and each ``every`` epochs.
+
+    Args:
+        folder: where the sheets go.
+        rgba, coeff, embedding: the fixed faces.
+        every: epochs between sheets.
+    """
+
+    def __init__(self, folder: str, rgba, coeff, embedding, every: int):
+        super().__init__()
+        self._folder, self._faces, self._every = folder, (rgba, coeff, embedding), every
+
+    def on_train_begin(self, logs=None):
+        self._sheet("start.png")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0:
+            self._sheet(f"epoch{epoch + 1:03d}.png")
+
+    def _sheet(self, name):
+        outputs = self.model.face_model.reconstruct(*self._faces)
+        photo = self._faces[0][..., :3]
+        rows = [[to_uint8(photo[i])] + [to_uint8(overlay(photo, outputs[f"{kind}_render"])[i])
+                                        for kind in ("coarse", "fine")] for i in range(len(photo))]
+        contact_sheet(rows, [""] * len(rows), os.path.join(self._folder, name),
+                      headings=("photo", "coarse", "fine"))
+
+
+def overlay(photo, render):
+    """The render where it covers, the photo elsewhere; RGB in [-1, 1] (B, H, W, 3)."""
+    coverage = render[..., 3:]
+    return render[..., :3] * coverage + photo * (1.0 - coverage)
+
+
+def to_uint8(image) -> np.ndarray:
+    """RGB in [-1, 1] -> 0..255."""
+    return np.clip(np.round((np.asarray(image) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, encoding: Encoding,
+                  made: tuple[PackedPhotos, Encoding] | None = None) -> None:
+    """Runs stage ``render``; writes checkpoints, statistics, sample sheets and ``texture.weights.h5``.
+
+    Args:
+        trainer: holds the networks; trained in place.
+        config: optimiser and schedule settings.
+        run: the run folder; a checkpoint in it is continued.
+        packed: the packed photos; ``train`` and ``val`` of its splits are used.
+        encoding: of all its records.
+        made: made portraits and their encoding; every second example is one of them. With a dozen
+            photos alone the networks would learn these photos by heart.
+
+    Raises:
+        callbacks.TrainingStopped: a loss term is not finite.
+    """
+    train, val = packed.splits["train"], packed.splits["val"]
+    examples = packed.examples(train, encoding, config.buffer_size, config.seed)
+    count = len(train)
+    if made is not None:
+        count += len(made[0].names)
+        portraits = made[0].examples(range(len(made[0].names)), made[1], config.buffer_size, config.seed)
+        examples = tf.data.Dataset.sample_from_datasets([examples, portraits], [0.5, 0.5], seed=config.seed)
+    steps = max(1, count // config.batch_size)
+    trainer.compile(optimizer=keras.optimizers.Adam(
+        keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True),
+        clipnorm=config.clip_norm))
+    trainer.optimizer.build(trainer.network.trainable_variables)
+    manager = checkpoint_manager(trainer, run)
+    manager.restore_or_initialize()
+    first_epoch = int(manager.checkpoint.epoch.numpy())
+    every = max(1, round(config.eval)) if config.eval else config.epoch
+    faces = val[:6] if len(val) else train[:6]
+    sheet = Samples(run.file("samples"), packed.photos(faces), encoding.coeff[faces],
+                    encoding.embedding[faces], every)
+    validation = packed.examples(val, encoding).batch(config.batch_size) if len(val) else None
+    trainer.fit(
+        examples.batch(config.batch_size).prefetch(2), steps_per_epoch=steps, epochs=config.epoch, initial_epoch=first_epoch, verbose=0,
+        validation_data=validation, validation_freq=every, shuffle=False,
+        validation_steps=-(-len(val) // config.batch_size),
+        callbacks=[Schedule(config.render_start), StopOnNonFinite(),
+                   StatsLog(run.stats, "render", config.log_steps), SaveCheckpoints(manager), sheet,
+                   Progress("texture", steps * config.epoch, steps * first_epoch),
+                   keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)])
+    trainer.network.save_weights(run.file("texture.weights.h5"))
+
+
+def checkpoint_manager(trainer: TextureTrainer, run) -> tf.train.CheckpointManager:
+    """Checkpoints of network, optimiser, critic and epoch in the run's ``checkpoints/texture``."""
+    parts = {"network": trainer.network, "optimizer": trainer.optimizer,
+             "epoch": tf.Variable(0, dtype=tf.int64, trainable=False)}
+    if trainer.critic is not None:
+        parts.update(critic=trainer.critic, critic_optimizer=trainer.critic_optimizer)
+    return tf.train.CheckpointManager(tf.train.Checkpoint(**parts), run.file("checkpoints", "texture"),
+                                      max_to_keep=2)

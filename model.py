@@ -1,0 +1,407 @@
+"""The networks, and the model that joins them into photo -> textured face.
+
+Letters: B images, E embedding width, N vertices of the template, C refiner channels. Layer names
+are the released code's TF1 variable scopes with "." for "/", so that its checkpoints can be
+carried over (``load_released_weights``).
+"""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from facegcn import camera
+from facegcn.geometry import rotate, vertex_normals
+from facegcn.graph import ChebConv, MeshPool
+from facegcn.lighting import shading
+from facegcn.rasterizer import rasterize
+from facegcn.regressor import build_regressor, load_weights
+from facegcn.renderer import render_colors
+from facegcn.sampling import delit_colors, sample_colors
+from facegcn.visibility import depth_visible
+from utils import init_sampling
+
+LEVELS = 4  # levels below the template that the networks are made for
+ORDER = 6  # Chebyshev terms [paper]
+DENSE_L2 = 5e-4  # times sum(x^2) / 2 of each dense layer's weights and bias [released code]
+
+#: Feature widths [released code], keyed by (kind, wide). resnet: dense layer, then the decoder's
+#: blocks; normal: dense layer, then the decoder's four convolutions.
+_DECODER_WIDTHS = {("resnet", False): (32, 16, 16, 16, 3), ("resnet", True): (32, 64, 128, 256, 3),
+                   ("normal", False): (32, 16, 16, 16, 16), ("normal", True): (32, 32, 64, 128, 256)}
+_REFINER_WIDTHS = {("resnet", False): (16, 32, 32, 16, 3), ("resnet", True): (16, 32, 64, 128, 3),
+                   ("normal", False): (16, 32, 64, 128), ("normal", True): (16, 32, 64, 128)}
+_CRITIC_WIDTHS = (16, 32, 64, 128, 256, 512)
+
+
+# ---------------------------------------------------------------- texture networks
+def build_texture_network(kind: str, hierarchy, embedding_dim: int, wide: bool = False, nz: int = 512,
+                          residual: bool = False, refiner_channels: int = 7) -> keras.Model:
+    """Decoder, refiner and combine net: (embedding, what is known of each vertex) -> fine albedo.
+
+    Args:
+        kind: ``resnet`` (the paper's) or ``normal`` (the released code's default).
+        hierarchy: ``mesh_sampling.MeshHierarchy`` with four levels below the template.
+        embedding_dim: E.
+        wide: wider feature maps [released code].
+        nz: latent width of the ``normal`` refiner.
+        residual: the head corrects the coarse albedo, starting exactly there [ours]; else its
+            tanh is the albedo [paper].
+        refiner_channels: 7, or 10 with de-lit samples [ours].
+
+    Returns:
+        Keras model with inputs ``[embedding (B, E), refiner_input (B, N, C)]`` and output
+        (B, N, 3), fine albedo in [-1, 1]. Refiner channels: coarse albedo 3 and sampled colour 3
+        in [-1, 1], visible 1 in {0, 1}, de-lit sample 3 in [-1, 1] and 0 where not visible.
+        ``sum(network.losses)`` is the L2 regularisation.
+
+    Raises:
+        ValueError: unknown kind, another number of levels or channels, or a width below 1.
+    """
+    if kind not in ("resnet", "normal"):
+        raise ValueError(f"kind must be 'resnet' or 'normal', got {kind!r}")
+    if len(hierarchy.downsamples) != LEVELS:
+        raise ValueError(f"the texture networks need a mesh hierarchy with {LEVELS} levels below the "
+                         f"template, got {len(hierarchy.downsamples)}")
+    if refiner_channels not in (7, 10):
+        raise ValueError(f"refiner_channels must be 7 or 10, got {refiner_channels}")
+    if embedding_dim < 1 or nz < 1:
+        raise ValueError(f"widths must be above 0, got embedding_dim={embedding_dim}, nz={nz}")
+    mesh = _MeshLayers(hierarchy)
+    embedding = keras.Input((embedding_dim,), name="embedding")
+    refiner_input = keras.Input((mesh.sizes[0], refiner_channels), name="refiner_input")
+    known = ops.transpose(refiner_input, (1, 0, 2))  # vertex-major from here on, see facegcn.graph
+    decoder_widths, refiner_widths = _DECODER_WIDTHS[kind, wide], _REFINER_WIDTHS[kind, wide]
+    if kind == "resnet":
+        decoded = _resnet_decoder(mesh, embedding, decoder_widths)
+        refined = _resnet_refiner(mesh, known, refiner_widths)
+    else:
+        decoded = _normal_decoder(mesh, embedding, decoder_widths)
+        refined = _normal_refiner(mesh, known, refiner_widths, nz)
+    head = _residual_head if residual else _tanh_head
+    texture = ops.transpose(head(mesh, decoded, refined, known), (1, 0, 2))
+    return keras.Model([embedding, refiner_input], texture, name="mesh_generator")
+
+
+class _MeshLayers:
+    """Makes graph layers of a hierarchy; all take and return vertex-major (N_k, B, F)."""
+
+    def __init__(self, hierarchy):
+        self._hierarchy = hierarchy
+        self.sizes = [matrix.shape[0] for matrix in hierarchy.laplacians]
+
+    def conv(self, x, filters, level, name, order=ORDER, **options):
+        """Chebyshev convolution at a level, without activation unless asked for."""
+        return ChebConv(filters, self._hierarchy.laplacians[level], order, vertex_major=True, name=name,
+                        **options)(x)
+
+    def down(self, x, level):
+        """From ``level`` to the next coarser one."""
+        return MeshPool(self._hierarchy.downsamples[level], vertex_major=True)(x)
+
+    def up(self, x, level):
+        """From the level below ``level`` to it."""
+        return MeshPool(self._hierarchy.upsamples[level], vertex_major=True)(x)
+
+    def block(self, x, filters, level, name):
+        """Residual block: conv, ELU, conv, + shortcut, ELU; a bias before each ELU."""
+        shortcut = x
+        if x.shape[-1] != filters:
+            shortcut = self.conv(x, filters, level, f"{name}.shortcut", order=1, use_bias=False)
+        y = self.conv(x, filters, level, f"{name}.filter1", activation="elu")
+        return ops.elu(self.conv(y, filters, level, f"{name}.filter2") + shortcut)
+
+    def dense(self, x, units, name):
+        """ReLU layer with L2 on weights and bias."""
+        l2 = keras.regularizers.L2(DENSE_L2 / 2)
+        return layers.Dense(units, activation="relu", kernel_initializer="he_normal",
+                            kernel_regularizer=l2, bias_regularizer=l2, name=name)(x)
+
+    def coarsest_features(self, x, features, name):
+        """Dense layer (B, E) -> features at the coarsest level, vertex-major."""
+        flat = self.dense(x, self.sizes[-1] * features, name)
+        return ops.transpose(ops.reshape(flat, (-1, self.sizes[-1], features)), (1, 0, 2))
+
+
+def _resnet_decoder(mesh, embedding, widths):
+    x = mesh.coarsest_features(embedding, widths[0], "mesh_decoder.fc")
+    for i, level in enumerate(range(LEVELS - 1, -1, -1)):
+        x = mesh.block(mesh.up(x, level), widths[i + 1], level, f"mesh_decoder.resblock{i + 1}")
+    return x
+
+
+def _resnet_refiner(mesh, x, widths):
+    x = mesh.block(x, widths[0], 0, "mesh_refiner.resblock1")
+    x = mesh.block(mesh.down(x, 0), widths[1], 1, "mesh_refiner.resblock2")
+    x = mesh.block(x, widths[2], 1, "mesh_refiner.resblock3")
+    x = mesh.block(mesh.up(x, 0), widths[3], 0, "mesh_refiner.resblock4")
+    return mesh.block(x, widths[4], 0, "mesh_refiner.resblock5")
+
+
+def _normal_decoder(mesh, embedding, widths):
+    x = mesh.coarsest_features(embedding, widths[0], "mesh_decoder.fc")
+    for i, level in enumerate(range(LEVELS - 1, -1, -1)):
+        x = mesh.conv(mesh.up(x, level), widths[i + 1], level, f"mesh_decoder.upconv{i + 1}",
+                      activation="elu")
+    return mesh.conv(x, 3, 0, "mesh_decoder", activation="elu")
+
+
+def _normal_refiner(mesh, x, widths, nz):
+    x = mesh.conv(x, widths[0], 0, "mesh_refiner.graph_conv0", use_bias=False)
+    skips = []  # encoder features of levels 1, 2, ...
+    for i in range(LEVELS):
+        x = mesh.conv(mesh.down(x, i), widths[i], i + 1, f"mesh_refiner.graph_conv{i + 1}",
+                      activation="elu")
+        skips.append(x)
+    flat = ops.reshape(ops.transpose(x, (1, 0, 2)), (-1, mesh.sizes[-1] * widths[-1]))
+    latent = mesh.dense(flat, nz, "mesh_refiner.fc")
+    x = mesh.coarsest_features(latent, widths[-1], "mesh_refiner.fc2")
+    for i, level in enumerate(range(LEVELS - 1, -1, -1)):
+        x = mesh.up(x, level)
+        if i < 2:
+            x = ops.concatenate([x, skips[level - 1]], axis=-1)
+        x = mesh.conv(x, widths[-1 - i], level, f"mesh_refiner.graph_conv{i + 5}", activation="elu")
+    return mesh.conv(x, 3, 0, "mesh_refiner", activation="elu")
+
+
+def _tanh_head(mesh, decoded, refined, known):
+    """Combine net of the paper: concat, one graph convolution, tanh."""
+    features = ops.concatenate([decoded, refined], axis=-1)
+    return ops.tanh(mesh.conv(features, 3, 0, "mesh_concat", use_bias=False))
+
+
+def _residual_head(mesh, decoded, refined, known):
+    """Coarse albedo plus a correction that is zero at the start [ours].
+
+    The convolution also sees how far the visible colour (de-lit where there is one) is from the
+    coarse albedo, so that copying a seen colour is one linear step.
+    """
+    coarse, seen, visible = known[..., :3], known[..., -3:], known[..., 6:7]
+    if known.shape[-1] == 7:
+        seen = known[..., 3:6]
+    features = ops.concatenate([decoded, refined, visible * (seen - coarse), coarse], axis=-1)
+    correction = mesh.conv(features, 3, 0, "mesh_concat", use_bias=False, kernel_initializer="zeros")
+    return ops.clip(coarse + correction, -1.0, 1.0)
+
+
+# ---------------------------------------------------------------- critic
+def build_critic(size: int = 224, norm: str = "batch") -> keras.Model:
+    """Image critic of WGAN-GP: RGB in [-1, 1] (B, size, size, 3) -> score (B, 1).
+
+    Args:
+        size: width and height of the images, pixels, at least 32.
+        norm: ``batch`` [released code], ``layer`` (over each image; fits the gradient penalty,
+            which looks at one image at a time) or ``none``.
+
+    Raises:
+        ValueError: size below 32, or an unknown norm.
+    """
+    if norm not in ("batch", "layer", "none"):
+        raise ValueError(f"norm must be 'batch', 'layer' or 'none', got {norm!r}")
+    if size < 2 ** (len(_CRITIC_WIDTHS) - 1):
+        raise ValueError(f"the critic needs images of at least {2 ** (len(_CRITIC_WIDTHS) - 1)} pixels, "
+                         f"got {size}")
+    image = x = keras.Input((size, size, 3), name="image")
+    for i, width in enumerate(_CRITIC_WIDTHS):
+        if i:
+            x = layers.MaxPooling2D(2, padding="same")(x)
+        x = layers.Conv2D(width, 3 if i else 1, padding="same", kernel_initializer="he_normal",
+                          name=f"conv{i + 1}_1")(x)
+        if norm == "batch":
+            x = layers.BatchNormalization(momentum=0.9, epsilon=0.001, scale=False,
+                                          name=f"conv{i + 1}_1.BatchNorm")(x)
+        elif norm == "layer":
+            x = layers.GroupNormalization(groups=1, name=f"conv{i + 1}_1.LayerNorm")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    score = layers.Conv2D(1, x.shape[1], padding="valid", kernel_initializer="he_normal", name="outputs")(x)
+    return keras.Model(image, layers.Flatten()(score), name="image_disc")
+
+
+# ---------------------------------------------------------------- weights of the released code
+_TF1_SUFFIXES = {"kernel": "weights", "bias": "bias", "beta": "beta", "moving_mean": "moving_mean",
+                 "moving_variance": "moving_variance"}
+
+
+def released_names(network: keras.Model) -> dict:
+    """TF1 variable name -> Keras variable, for every variable of a texture network or critic."""
+    names = {}
+    for layer in network.layers:
+        for variable in layer.variables:
+            scope = layer.name
+            if variable.name == "bias":  # a residual block's biases have scopes of their own
+                scope = scope.replace(".filter", ".bias_relu")
+            suffix = _TF1_SUFFIXES.get(variable.name, variable.name)
+            names[f"{network.name}/{scope.replace('.', '/')}/{suffix}"] = variable
+    return names
+
+
+def load_released_weights(network: keras.Model, arrays) -> None:
+    """Fills a texture network or critic with weights of the released code.
+
+    Args:
+        network: from ``build_texture_network`` (not residual) or ``build_critic``.
+        arrays: mapping of TF1 variable names (``mesh_generator/...`` or ``image_disc/...``, with or
+            without ``:0``) to arrays; names of other networks and of the optimiser are left alone.
+
+    Raises:
+        ValueError: variables are missing or have another shape; all of them are named, and nothing
+            is loaded.
+    """
+    given = {name.removesuffix(":0"): np.asarray(array) for name, array in arrays.items()}
+    problems = []
+    for name, variable in released_names(network).items():
+        if name not in given:
+            problems.append(f"{name} is missing")
+        elif tuple(n for n in given[name].shape if n != 1) != tuple(n for n in variable.shape if n != 1):
+            problems.append(f"{name} has shape {given[name].shape}, expected {tuple(variable.shape)}")
+    if problems:
+        raise ValueError(f"these weights do not fit the network '{network.name}':\n  "
+                         + "\n  ".join(problems))
+    for name, variable in released_names(network).items():
+        variable.assign(given[name].reshape(variable.shape))
+
+
+# ---------------------------------------------------------------- the whole
+class FaceModel:
+    """Photo -> textured 3D face: the morphable model, the networks and the renderer, joined.
+
+    Colours and textures are RGB in [-1, 1], geometry is in decimetre (facegcn.morphable),
+    image row 0 is the top.
+
+    Args:
+        morphable: a facegcn.morphable.MorphableModel.
+        texture_network: from ``build_texture_network``; None gives coarse results only
+            (``fine_*`` then equal ``coarse_*``).
+        regressor: Keras model RGB -> [coefficients, features], see facegcn.regressor; needed by
+            ``regress`` only.
+        image_size: width and height of the aligned crop, pixels.
+        visibility: ``depth`` (facing the camera, nothing in front) or ``normal`` (facing only,
+            as the released code).
+        delit: the refiner sees ten channels: the seven of the paper and the sampled colour
+            divided by the estimated shading. Ours.
+
+    Raises:
+        ValueError: visibility is neither ``depth`` nor ``normal``.
+    """
+
+    def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
+                 visibility="depth", delit=False):
+        if visibility not in ("depth", "normal"):
+            raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
+        self.morphable = morphable
+        self.texture_network = texture_network
+        self.regressor = regressor
+        self.image_size = image_size
+        self.visibility = visibility
+        self.delit = delit
+
+    def regress(self, rgba):
+        """Coefficients (B, K) and features (B, E) of photos (B, H, W, 4), RGB in [-1, 1].
+
+        Raises:
+            ValueError: the model was built without a regressor.
+        """
+        if self.regressor is None:
+            raise ValueError("this FaceModel has no regressor")
+        return self.regressor(rgba[..., :3], training=False)
+
+    def geometry(self, coeff):
+        """Everything that follows from the coefficients alone.
+
+        Args:
+            coeff: (B, K) coefficients.
+
+        Returns:
+            dict: ``vertices`` (B, N, 3) before pose, ``world`` after it, ``normals`` (B, N, 3)
+            world unit normals, ``coarse_texture`` (B, N, 3) in [-1, 1], ``shading`` (B, N, 3),
+            ``projected`` (B, N, 2) in [-1, 1], x right, y down, ``landmarks`` (B, 68, 2) likewise,
+            ``rasterization``.
+        """
+        morphable = self.morphable
+        parts = morphable.split(coeff)
+        vertices = morphable.vertices(parts.id, parts.exp)
+        world = rotate(vertices, parts.angles) + parts.translation[:, None, :]
+        normals = rotate(vertex_normals(vertices, morphable.triangles), parts.angles)
+        projected = camera.project(world)
+        clip = camera.clip_coordinates(world, self.image_size, self.image_size)
+        return {"vertices": vertices, "world": world, "normals": normals,
+                "coarse_texture": morphable.albedo(parts.tex) / 127.5 - 1.0,
+                "shading": shading(normals, parts.gamma), "projected": projected,
+                "landmarks": tf.gather(projected, morphable.landmarks, axis=1),
+                "rasterization": rasterize(clip, morphable.triangles, self.image_size, self.image_size)}
+
+    def reconstruct(self, rgba, coeff, embedding=None, visibility=None, training=False):
+        """Coarse and fine textured faces and their renders.
+
+        Args:
+            rgba: (B, H, W, 4) photos, RGB in [-1, 1], skin alpha in [0, 1].
+            coeff: (B, K) coefficients.
+            embedding: (B, E) features of the photo, for the texture network.
+            visibility: overrides the model's own.
+            training: passed to the texture network.
+
+        Returns:
+            the dict of ``geometry`` and: ``coarse_texture``, ``fine_texture`` (B, N, 3) albedo,
+            ``coarse_color``, ``fine_color`` (B, N, 3) lit, ``projected_color`` (B, N, 4): colour of
+            the photo at each vertex and visible 0 / 1, ``coarse_render``, ``fine_render``
+            (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
+        """
+        outputs = self.geometry(coeff)
+        visible = self._visible(outputs, visibility or self.visibility)
+        outputs["projected_color"] = sampled = sample_colors(rgba, outputs["projected"], visible)
+        outputs["fine_texture"] = outputs["coarse_texture"]
+        if self.texture_network is not None:
+            outputs["fine_texture"] = self.texture_network(
+                [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled)], training=training)
+        for kind in ("coarse", "fine"):
+            albedo = outputs[f"{kind}_texture"] * 0.5 + 0.5
+            lit = tf.clip_by_value(albedo * outputs["shading"], 0.0, 1.0)
+            outputs[f"{kind}_color"] = lit * 2.0 - 1.0
+            outputs[f"{kind}_render"] = self.render(outputs["rasterization"], lit)
+        return outputs
+
+    def render(self, rasterization, colors01):
+        """(B, H, W, 4): vertex colours (B, N, 3) in [0, 1] drawn; RGB in [-1, 1], coverage 0 / 1."""
+        picture = render_colors(rasterization, self.morphable.triangles, colors01)
+        return tf.concat([picture[..., :3] * 2.0 - 1.0, picture[..., 3:]], axis=-1)
+
+    def _visible(self, outputs, visibility):
+        """(B, N) 1.0 where the vertex faces the camera and, for 'depth', nothing lies in front."""
+        facing = tf.cast(outputs["normals"][..., 2] > 0.0, tf.float32)
+        if visibility == "normal":
+            return facing
+        return facing * depth_visible(outputs["world"], outputs["projected"], self.morphable.triangles,
+                                      outputs["rasterization"])
+
+    def _refiner_input(self, outputs, sampled):
+        """(B, N, 7): coarse albedo, sampled colour, visible; and the de-lit sample when asked (10)."""
+        channels = [outputs["coarse_texture"], sampled]
+        if self.delit:
+            channels.append(delit_colors(sampled, outputs["shading"]))
+        return tf.concat(channels, axis=-1)
+
+
+def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
+    """The FaceModel of a config, untrained but for the regressor's starting weights.
+
+    Args:
+        config: facegcn.config.Config.
+        morphable: the MorphableModel.
+        with_texture: False leaves the texture network out.
+
+    Raises:
+        UserError: the starting weights are absent or do not fit.
+    """
+    regressor = build_regressor(config.regressor, morphable, config.img_size, config.regressor_pixels)
+    if config.regressor_start:
+        load_weights(regressor, os.path.join(os.path.dirname(os.path.abspath(__file__)), config.regressor_start))
+    network = None
+    if with_texture:
+        hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
+        network = build_texture_network(config.model, hierarchy, regressor.output[1].shape[-1], config.wide,
+                                        config.nz, config.residual, 10 if config.delit else 7)
+    return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit)

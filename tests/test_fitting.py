@@ -1,0 +1,106 @@
+"""Photo losses and coefficient fitting, with a face model that knows nothing but geometry."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegcn import fitting
+from facegcn.regressor import build_regressor, load_weights, save_weights
+from facegcn.config import UserError
+from model import FaceModel
+from tests.faces import half_ellipsoid
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def face_model():
+    return FaceModel(half_ellipsoid(), image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def portrait(face_model):
+    """A render of known coefficients as a photo whose skin is what is covered."""
+    rng = np.random.default_rng(3)
+    coeff = np.zeros((2, face_model.morphable.coefficient_count), np.float32)
+    parts = face_model.morphable.split(coeff)
+    parts.id[:], parts.tex[:] = rng.normal(size=parts.id.shape), rng.normal(size=parts.tex.shape)
+    parts.angles[:] = [[0.1, -0.2, 0.05], [0.0, 0.25, 0.0]]
+    parts.translation[:] = [[0.05, -0.03, 0.1], [0.0, 0.05, 0.0]]
+    parts.gamma[:, [0, 9, 18]] = 0.1
+    rgba = face_model.reconstruct(np.zeros((2, SIZE, SIZE, 4), np.float32), coeff)["coarse_render"]
+    geometry = face_model.geometry(coeff)
+    pixels = (geometry["landmarks"].numpy() + 1) * SIZE / 2
+    targets = np.stack([fitting.landmark_targets(None, p) for p in pixels])
+    return rgba, coeff, targets
+
+
+def test_truth_has_no_photo_or_landmark_loss(face_model, portrait):
+    rgba, coeff, targets = portrait
+    terms = fitting.photo_losses(face_model, rgba, coeff, targets)
+    assert terms["photo"] < 2e-3 and terms["landmark"] < 1e-6
+    mean = fitting.photo_losses(face_model, rgba, np.zeros_like(coeff), targets)
+    assert mean["photo"] > 0.02 and mean["landmark"] > 1.0
+
+
+def test_unknown_landmarks_cost_nothing(face_model, portrait):
+    rgba, coeff, _ = portrait
+    none = np.stack([fitting.landmark_targets(None)] * 2)
+    assert fitting.photo_losses(face_model, rgba, coeff, none)["landmark"] == 0.0
+
+
+def test_five_points_are_used_where_68_are_unknown(face_model):
+    projected = face_model.geometry(np.zeros((1, face_model.morphable.coefficient_count), np.float32))["landmarks"]
+    pixels = (projected.numpy()[0] + 1) * SIZE / 2
+    five = np.stack([pixels[36:42].mean(0), pixels[42:48].mean(0), pixels[30], pixels[48], pixels[54]])
+    at = fitting.landmark_targets(five)[None]
+    assert fitting.landmark_distance(projected, at, SIZE) < 1e-8
+    off = fitting.landmark_targets(five + np.float32([3, 4]))[None]
+    np.testing.assert_allclose(fitting.landmark_distance(projected, off, SIZE), 25.0, rtol=1e-4)
+
+
+def test_priors_are_what_they_say(face_model):
+    rng = np.random.default_rng(0)
+    coeff = rng.normal(size=(3, face_model.morphable.coefficient_count)).astype(np.float32)
+    parts = face_model.morphable.split(coeff)
+    terms = fitting.coefficient_priors(face_model.morphable, coeff)
+    wanted = sum(w * np.mean((getattr(parts, n) ** 2).sum(1)) for n, w in fitting.PRIOR_PARTS.items())
+    np.testing.assert_allclose(terms["prior"], wanted, rtol=1e-5)
+    gamma = parts.gamma.reshape(3, 3, 9)
+    np.testing.assert_allclose(terms["grey_light"], np.mean((gamma - gamma.mean(1, keepdims=True)) ** 2), rtol=1e-5)
+
+
+def test_fitting_finds_the_face(face_model, portrait):
+    rgba, coeff, targets = portrait
+    start = np.zeros_like(coeff)
+    fitted = fitting.CoefficientFitter(face_model, steps=80)(rgba, start, targets)
+    before = fitting.photo_losses(face_model, rgba, start, targets)
+    after = fitting.photo_losses(face_model, rgba, fitted, targets)
+    assert after["photo"] < 0.5 * before["photo"]
+    assert after["landmark"] < 0.1 * before["landmark"]
+
+
+@pytest.mark.parametrize("kind", ["small", "resnet50"])
+def test_untrained_regressors_give_the_mean_face(face_model, kind):
+    network = build_regressor(kind, face_model.morphable, SIZE, 32)
+    coeff, features = network(tf.random.normal((2, SIZE, SIZE, 3)))
+    np.testing.assert_array_equal(coeff, np.zeros((2, face_model.morphable.coefficient_count)))
+    assert features.shape == (2, 2048 if kind == "resnet50" else 160) and np.isfinite(features).all()
+
+
+def test_regressor_weights_round_trip_and_misfits(face_model, tmp_path):
+    network = build_regressor("small", face_model.morphable, SIZE, 32)
+    for weight in network.weights:
+        weight.assign(tf.random.uniform(weight.shape, 0.1, 1.0))
+    image = tf.random.normal((1, SIZE, SIZE, 3))
+    path = str(tmp_path / "weights.npz")
+    save_weights(network, path)
+    other = build_regressor("small", face_model.morphable, SIZE, 32)
+    load_weights(other, path)
+    np.testing.assert_allclose(other(image)[0], network(image)[0], rtol=0.05, atol=1e-2)
+    with pytest.raises(UserError, match="does not fit this regressor: .* needs shape"):
+        load_weights(build_regressor("small", half_ellipsoid(components=(3, 4, 5)), SIZE, 32), path)
+    with pytest.raises(UserError, match="absent.npz"):
+        load_weights(other, str(tmp_path / "absent.npz"))
+    with pytest.raises(UserError, match="must divide"):
+        build_regressor("small", face_model.morphable, SIZE, 30)
