@@ -11,18 +11,16 @@ finds them. Lists of train, validation and test images and a contact sheet are w
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import os
 import sys
 
 from facegcn import binfile, packing
-from facegcn.config import Config, UserError, load_config, parse_assignments
+from facegcn.config import Config, UserError, config_from_arguments
 from facegcn.worlds import ensure_demo_portraits, load_morphable
+from utils import find_images
 
-ROOT = os.path.dirname(os.path.abspath(__file__))
-DEFAULT_CONFIG = os.path.join(ROOT, "configs", "demo.yaml")
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
 
 def parse_arguments(arguments=None):
@@ -45,19 +43,12 @@ def parse_arguments(arguments=None):
     return parser.parse_args(arguments)
 
 
-def resolve_config(args) -> Config:
-    """Config file, then --set, then the flags that were given."""
-    flags = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config)
-             if getattr(args, f.name, None) is not None}
-    return load_config(args.config, {**parse_assignments(args.set), **flags})
-
-
 def pack_photos(config: Config, args, out: str) -> packing.Summary:
     """Photos -> segmented PNGs in the config's images folder -> packed file."""
     masks = packing.MaskSource(args.masks or "", _labels(args.skin_labels), not args.skin_only)
     if masks.folder and not os.path.isdir(masks.folder):
         raise UserError(f"--masks {masks.folder}: there is no such folder")
-    paths = packing.list_folder(args.photos, IMAGE_EXTENSIONS, "--photos")
+    paths = find_images(args.photos, "--photos")
     load = functools.partial(packing.load_photo, five_points_3d=load_morphable(config).five_points,
                              size=config.img_size, masks=masks)
     return packing.pack(paths, load, config, out, keep_in=config.path(config.images))
@@ -72,7 +63,7 @@ def pack_segmented(config: Config, folder: str | None, out: str) -> packing.Summ
         if not os.path.isdir(folder):
             raise UserError(f"there are no segmented images at {folder}: make them from photos with "
                             "--photos DIR, or give a folder of RGBA PNGs with --input DIR")
-    paths = packing.list_folder(folder, IMAGE_EXTENSIONS, flag)
+    paths = find_images(folder, flag)
     return packing.pack(paths, functools.partial(packing.load_segmented, size=config.img_size), config, out)
 
 
@@ -101,7 +92,7 @@ def main(arguments=None) -> int:
     """Returns the exit code: 0, 1 when nothing could be packed, 2 for a mistake the user can mend."""
     args = parse_arguments(arguments)
     try:
-        config = resolve_config(args)
+        config = config_from_arguments(args)
         out = args.out or config.path(config.bin_file)
         if (args.masks or args.skin_only) and not args.photos:
             raise UserError("--masks and --skin-only go with --photos; segmented PNGs carry their mask as alpha")

@@ -9,14 +9,12 @@ Without --config this is the demo world, which needs no file from elsewhere.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 
-from facegcn.config import Config, UserError, load_config, parse_assignments
+from facegcn.config import Config, UserError, config_from_arguments
 
-ROOT = os.path.dirname(os.path.abspath(__file__))
-DEFAULT_CONFIG = os.path.join(ROOT, "configs", "demo.yaml")
+DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
 
 def parse_arguments(arguments=None):
@@ -44,13 +42,6 @@ def parse_arguments(arguments=None):
     add("--gan", action="store_const", const=True, help="train against an image critic")
     add("--wide", action="store_const", const=True, help="wider texture networks")
     return parser.parse_args(arguments)
-
-
-def resolve_config(args) -> Config:
-    """Config file, then --set, then the flags that were given."""
-    flags = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config)
-             if getattr(args, f.name, None) is not None}
-    return load_config(args.config, {**parse_assignments(args.set), **flags})
 
 
 def train(config: Config, args) -> int:
@@ -168,7 +159,7 @@ def main(arguments=None) -> int:
     """Returns the exit code: 0, 1 when test mode wrote nothing, 2 for a mistake the user can mend."""
     args = parse_arguments(arguments)
     try:
-        config = resolve_config(args)
+        config = config_from_arguments(args)
         return train(config, args) if args.mode == "train" else test(config, args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,8 +23,12 @@ ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def find_images(path: str) -> list[str]:
+def find_images(path: str, flag: str = "--input") -> list[str]:
     """The image files at a path: itself when a file, else those directly in the folder, by name.
+
+    Args:
+        path: file or folder.
+        flag: what the user wrote it behind; part of the message.
 
     Raises:
         UserError: nothing is there, or the folder holds no image.
@@ -32,11 +36,11 @@ def find_images(path: str) -> list[str]:
     if os.path.isfile(path):
         return [path]
     if not os.path.isdir(path):
-        raise UserError(f"--input {path}: there is no such file or folder")
+        raise UserError(f"{flag} {path}: there is no such file or folder")
     found = sorted(os.path.join(path, name) for name in os.listdir(path)
                    if name.lower().endswith(IMAGE_EXTENSIONS))
     if not found:
-        raise UserError(f"--input {path}: no image in this folder (looked for {', '.join(IMAGE_EXTENSIONS)})")
+        raise UserError(f"{flag} {path}: no image in this folder (looked for {', '.join(IMAGE_EXTENSIONS)})")
     return found
 
 

@@ -142,6 +142,20 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     return values
 
 
+def config_from_arguments(args) -> Config:
+    """The settings of a command line: ``args.config``, then ``args.set``, then flags named like settings.
+
+    Args:
+        args: argparse result; a flag that was not given is None.
+
+    Raises:
+        UserError: as ``load_config``.
+    """
+    flags = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config)
+             if getattr(args, f.name, None) is not None}
+    return load_config(args.config, {**parse_assignments(args.set), **flags})
+
+
 def save_config(config: Config, path: str, **found_late) -> None:
     """Writes the resolved settings, and values known only at run time, as YAML."""
     with open(path, "w", encoding="utf-8") as file:

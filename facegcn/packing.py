@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from facegcn import binfile, photos
-from facegcn.config import Config, UserError
+from facegcn.config import Config
 from facegcn.morphable import LANDMARK_COUNT
 from facegcn.report import contact_sheet, draw_points, write_png
 from facegcn.skin import crop_mask
@@ -274,17 +274,3 @@ def report(summary: Summary) -> str:
     lines.append(", ".join(f"{part} {len(getattr(summary.split, part)):,}" for part in binfile.SPLIT_NAMES)
                  + f": lists beside it; look at {summary.sheet}")
     return "\n".join(lines)
-
-
-def list_folder(folder: str, extensions: tuple[str, ...], flag: str) -> list[str]:
-    """The files of a folder with one of the extensions, by name.
-
-    Raises:
-        UserError: no such folder, or none of its files has one.
-    """
-    if not os.path.isdir(folder):
-        raise UserError(f"{flag} {folder}: there is no such folder")
-    found = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.lower().endswith(extensions))
-    if not found:
-        raise UserError(f"{flag} {folder}: no image in this folder (looked for {', '.join(extensions)})")
-    return found

@@ -87,7 +87,7 @@ def test_nothing_packed_is_exit_code_1_and_leaves_no_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--input", "absent"], "no such folder"), (["--masks", "m"], "go with --photos"),
+    (["--input", "absent"], "no such file or folder"), (["--masks", "m"], "go with --photos"),
     (["--input", ".", "--set", "sed=1"], "did you mean 'seed'"), (["--config", "absent.yaml"], "absent.yaml"),
     (["--legacy-float32", "absent.bin"], "absent.bin"),
     (["--photos", ".", "--skin-labels", "one"], "--skin-labels one"),

@@ -1,0 +1,86 @@
+"""What the trainings are made of: callbacks, the truth loss, batches of portraits, the encoding's cache."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegcn import callbacks, rec_training
+from facegcn.config import Config
+from facegcn.portraits import PortraitMaker
+from tests.faces import half_ellipsoid
+
+
+class Diverging(keras.Model):
+    """A model whose third step has a bad term."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.count, self.value = tf.Variable(0), value
+        self.seen = []
+
+    def train_step(self, data):
+        self.count.assign_add(1)
+        return {"total": tf.where(self.count == 3, self.value, 1.0), "symmetry": tf.where(self.count == 3, self.value, 2.0)}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_bad_loss_stops_the_training_and_is_named(value):
+    model = Diverging(value)
+    model.compile()
+    data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat()
+    with pytest.raises(callbacks.TrainingStopped, match="'symmetry' is not finite"):
+        model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[callbacks.StopOnNonFinite()])
+    assert int(model.count) == 3
+
+
+def test_statistics_are_means_of_windows_and_epochs():
+    lines = []
+    model = Diverging(4.0)
+    model.compile()
+    data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat()
+    log = callbacks.StatsLog(lambda **values: lines.append(values), "render", log_steps=2)
+    history = model.fit(data, steps_per_epoch=4, epochs=1, verbose=0, callbacks=[log]).history
+    assert [(line["step"], line["total"]) for line in lines] == [(2, 1.0), (4, 2.5)]
+    assert history["total"] == [1.75]
+
+
+@pytest.fixture(scope="module")
+def morphable():
+    return half_ellipsoid()
+
+
+def test_the_truth_has_no_truth_loss_and_errors_are_measured(morphable):
+    loss = rec_training.TruthLoss(morphable, 64)
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(3, morphable.coefficient_count)).astype(np.float32) * 0.3
+    same = loss(truth, truth)
+    assert all(float(value) < 0.05 for name, value in same.items() if name != "total")
+    moved = truth.copy()
+    moved[:, -3] += 0.1  # translation along x, decimetre
+    terms = loss(moved, truth)
+    # 112 / tan(fov / 2) pixels a decimetre at a distance of 10, at 224 px.
+    assert 9 < float(terms["pixels"]) < 13 and float(terms["shape"]) < 2e-3
+    for part, term in (("id", "shape"), ("tex", "albedo"), ("gamma", "light")):
+        changed = truth.copy()
+        getattr(morphable.split(changed), part)[:] += 1.0
+        assert float(loss(changed, truth)[term]) > 10 * float(same[term])
+
+
+def test_portrait_batches_repeat_each_portrait_and_enlarge_exactly(morphable):
+    config = dataclasses.replace(Config(), rec_batch_size=4, rec_reuse=3, workers=1)
+    maker = PortraitMaker(morphable, size=32, seed=1)
+    batches = rec_training.portrait_batches(maker, 64, 100, config).take(30)
+    rgb, coeff = (np.concatenate(parts) for parts in zip(*((a.numpy(), b.numpy()) for a, b in batches)))
+    assert rgb.shape == (120, 64, 64, 3) and -1 <= rgb.min() and rgb.max() <= 1
+    np.testing.assert_array_equal(rgb[:, ::2, ::2], rgb[:, 1::2, 1::2])
+    _, counts = np.unique(coeff, axis=0, return_counts=True)
+    assert counts.max() == 3
+    first = maker.make(100)
+    at = int(np.argmin(np.abs(coeff - first.coeff).sum(axis=1)))
+    np.testing.assert_array_equal(coeff[at], first.coeff)
+    kept = first.rgba[..., 3] > 0
+    np.testing.assert_allclose((rgb[at, ::2, ::2][kept] + 1) * 127.5, first.rgba[..., :3][kept], atol=1e-3)
