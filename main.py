@@ -55,7 +55,8 @@ def train(config: Config, args) -> int:
     from model import build_critic, build_face_model
     from utils import RunFolder
 
-    morphable, packed = load_morphable(config), read_packed(config)
+    morphable = load_morphable(config)
+    packed = read_packed(config, morphable.vertex_count)
     run = RunFolder.latest(config, "config.yaml") if args.restore else RunFolder.create(config)
     if run is None:
         raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
@@ -123,7 +124,7 @@ def test(config: Config, args) -> int:
     if args.input:
         jobs = [load_job(path, morphable, config.img_size) for path in find_images(args.input)]
     else:
-        packed = read_packed(config)
+        packed = read_packed(config, morphable.vertex_count)
         jobs = packed_jobs(packed, packed.splits["test"], config.path(config.images))
     output = args.output or os.path.join("results", config.run_name)
     adjacency = None

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facegcn.fitting import CoefficientFitter
-from facegcn.packed import PackedPhotos
+from facegcn.packed import PackedPhotos, batches
 
 
 class Encoding(NamedTuple):
@@ -72,7 +72,7 @@ def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int =
         os.remove(stale)
     rows, parts = np.arange(len(packed.names)), []
     with tqdm(total=len(rows), desc="encoding photos", unit="photo", dynamic_ncols=True) as bar:
-        for rgba, targets in packed.examples(rows, (packed.targets,)).batch(batch_size):
+        for rgba, targets in batches(packed.examples(rows, (packed.targets,)), batch_size):
             parts.append(encoder(rgba, targets.numpy()))
             bar.update(len(rgba))
     encoding = Encoding(*(np.concatenate(arrays) for arrays in zip(*parts)))

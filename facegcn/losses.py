@@ -182,6 +182,19 @@ def identity_loss(features, other) -> tf.Tensor:
     return 1.0 - tf.reduce_mean(tf.reduce_sum(features * other, axis=1) / lengths)
 
 
+def truth_loss(texture, truth) -> tf.Tensor:
+    """Mean absolute distance of the albedo (B, N, 3) from its truth, where that is known [ours].
+
+    Args:
+        texture: (B, N, 3).
+        truth: (B, N, 3), NaN for photos, whose true albedo nobody knows.
+    """
+    truth = tf.cast(truth, tf.float32)
+    known = tf.math.is_finite(truth)
+    distance = tf.abs(texture - tf.where(known, truth, 0.0)) * tf.cast(known, tf.float32)
+    return tf.reduce_sum(distance) / (tf.reduce_sum(tf.cast(known, tf.float32)) + 1e-6)
+
+
 # ---------------------------------------------------------------- critic
 def overlay(render, rgba) -> tf.Tensor:
     """The render inside coverage and skin mask, the photo outside: (B, H, W, 3) in [-1, 1]."""

@@ -252,10 +252,10 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = image.shape[0]
     image = _focus(image, size, rng)
     if rng.random() < 0.5:
-        image = image * np.float32(1 + rng.normal(0, 0.03, 3))
-    if rng.random() < 0.5:
-        image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.12)))
+        image = image * np.float32(1 + rng.normal(0, 0.02, 3))
     if rng.random() < 0.3:
+        image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.08)))
+    if rng.random() < 0.15:
         grey = image @ np.float32((0.299, 0.587, 0.114))
         saturation = 0.0 if rng.random() < 0.08 else rng.uniform(0.6, 1.3)
         image = grey[..., None] + np.float32(saturation) * (image - grey[..., None])

@@ -85,7 +85,7 @@ class CoefficientSampler:
         """Lighting coefficients (27,): ambient light, a key light, fill lights; fitted on the sphere.
 
         Args:
-            skin: mean skin albedo in [0, 1]; the exposure makes up for about half of it.
+            skin: mean skin albedo in [0, 1]; the exposure makes up for about a third of it.
             rng: random generator.
         """
         ambient = rng.uniform(0.15, 0.8)
@@ -102,7 +102,7 @@ class CoefficientSampler:
             lit = np.maximum((self._sphere @ direction + wrap) / (1 + wrap), 0)
             light += (1 - ambient) * power * lit[:, None] * _light_color(rng)
         front = np.maximum(self._sphere[:, 2], 0)
-        exposure = np.clip((0.5 / max(skin, 0.05)) ** 0.6 * np.exp(rng.normal(0.0, 0.24)), 0.4, 1.7)
+        exposure = np.clip((0.5 / max(skin, 0.05)) ** 0.35 * np.exp(rng.normal(0.0, 0.12)), 0.5, 1.5)
         light *= exposure / (front @ light / front.sum()).mean()
         gamma = (self._fit_light @ light).T + rng.normal(0, 0.012, (3, lighting.HARMONICS))
         gamma[:, 0] -= lighting.AMBIENT_OFFSET
@@ -136,8 +136,8 @@ def _is_human(color):
 
 def _light_color(rng):
     """Colour (3,) of a light, mean 1: white, warm or cool, now and then coloured."""
-    warm = rng.normal(0, 0.07)
-    color = np.array([1 + warm, 1 + rng.normal(0, 0.02), 1 - warm])
-    if rng.random() < 0.06:
-        color = color * rng.uniform(0.6, 1.2, 3)
+    warm = rng.normal(0, 0.04)
+    color = np.array([1 + warm, 1 + rng.normal(0, 0.015), 1 - warm])
+    if rng.random() < 0.03:
+        color = color * rng.uniform(0.7, 1.2, 3)
     return np.float32(color / color.mean())

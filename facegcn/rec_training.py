@@ -16,12 +16,13 @@ from facegcn.callbacks import Progress, SaveEvery, StatsLog, StopOnNonFinite
 from facegcn.fitting import photo_losses
 from facegcn.geometry import rotate
 from facegcn.lighting import shading
+from facegcn.packed import batches
 from facegcn.portraits import PortraitMaker
 
 _PROBE_VERTICES = 400  # random vertices that stand for the surface in the losses, besides the landmarks
 _PROBE_NORMALS = 64  # directions in which predicted and true light are compared
 _BACKGROUND_DROP = 0.25  # share of portraits whose background is blanked, as in segmented PNGs
-WEIGHTS = {"pixels": 1.0, "shape": 40.0, "depth": 2.0, "albedo": 6.0, "light": 1.0, "lit": 8.0,
+WEIGHTS = {"pixels": 1.0, "shape": 40.0, "depth": 2.0, "albedo": 20.0, "light": 4.0, "lit": 20.0,
            "coefficients": 0.05}
 
 
@@ -187,5 +188,5 @@ def _phases(maker, config, packed, done: int):
         data = portrait_batches(maker, config.img_size, first, config)
         if stop > alone:
             photos = packed.examples(packed.splits["train"], (packed.targets,), config.buffer_size, config.seed)
-            data = tf.data.Dataset.zip(data, photos.batch(config.rec_photo_batch)).map(lambda made, real: (*made, *real))
+            data = tf.data.Dataset.zip(data, batches(photos, config.rec_photo_batch)).map(lambda made, real: (*made, *real))
         yield start, stop, data

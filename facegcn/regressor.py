@@ -38,18 +38,42 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
     if inner_size != image_size:
         shrunk = layers.AveragePooling2D(image_size // inner_size, name="shrink")(image)
     if kind == "resnet50":
-        backbone = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg",
-                                               input_shape=(inner_size, inner_size, 3))
-        features = backbone(shrunk)
+        feature_map = _resnet50(inner_size)(shrunk)
+        features = layers.GlobalAveragePooling2D(name="pool5")(feature_map)
+        seen = layers.Concatenate(name="seen")([features, _where(feature_map)])
     elif kind == "small":
-        features = _small_backbone(shrunk)
+        seen = features = _small_backbone(shrunk)
     else:
         raise ValueError(f"unknown regressor '{kind}', expected 'small' or 'resnet50'")
     parts = [layers.Rescaling(scale, name=f"{name}_scale")(
-                 layers.Dense(size, kernel_initializer="zeros", name=name)(features))
+                 layers.Dense(size, kernel_initializer="zeros", name=name)(seen))
              for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes)]
     coefficients = layers.Concatenate(name="coefficients")(parts)
     return keras.Model(image, [coefficients, features], name=f"regressor_{kind}")
+
+
+def _resnet50(size):
+    """Keras's ResNet-50 without its top; each residual branch starts at zero (Goyal et al. 2017).
+
+    So it starts as a shallow network, which learns much sooner from few pictures.
+    """
+    backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(size, size, 3))
+    for layer in backbone.layers:
+        if layer.name.endswith("_3_bn"):
+            layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
+    return backbone
+
+
+def _where(feature_map):
+    """512 features that keep where in the picture things are, which the average forgets.
+
+    Ours: with them a ResNet-50 finds the pose after thousands of portraits rather than many
+    tens of thousands.
+    """
+    x = layers.Conv2D(96, 1, use_bias=False, name="where_conv")(feature_map)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.95, name="where_norm1")(x))
+    x = layers.Dense(512, use_bias=False, name="where")(layers.Flatten()(x))
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.95, name="where_norm2")(x))
 
 
 def _small_backbone(image):

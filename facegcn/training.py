@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from facegcn.callbacks import Progress, SaveCheckpoints, StatsLog, StopOnNonFinite
 from facegcn.encoding import Encoding
-from facegcn.losses import LossWeights, critic_losses, generator_adversarial_loss, schedule, texture_losses
-from facegcn.packed import PackedPhotos
+from facegcn.losses import LossWeights, critic_losses, generator_adversarial_loss, schedule, texture_losses, truth_loss
+from facegcn.packed import PackedPhotos, batches
 from facegcn.report import contact_sheet
 
 
@@ -52,23 +52,26 @@ class TextureTrainer(keras.Model):
                            variance=config.variance_weight, pixel=config.pixel_weight,
                            losses=config.losses)
 
-    def generator_terms(self, rgba, coeff, embedding, training: bool):
-        """(loss terms, outputs of FaceModel.reconstruct) for a batch."""
+    def generator_terms(self, rgba, coeff, embedding, truth=None, training: bool = False):
+        """(loss terms, outputs of FaceModel.reconstruct) for a batch; arguments as in ``train_step``."""
         outputs = self.face_model.reconstruct(rgba, coeff, embedding, training=training)
         terms = texture_losses(outputs, rgba, self.face_model.morphable, self.weights_now(),
                                network=self.network, identity_features=self._identity_features)
+        if truth is not None:
+            terms["truth"] = truth_loss(outputs["fine_texture"], truth)
+            terms["total"] += self._config.truth_weight * terms["truth"]
         return terms, outputs
 
     def train_step(self, batch):
-        """Batch: (rgba, coeff, embedding)."""
-        rgba, coeff, embedding = batch
+        """Batch: (rgba, coeff, embedding), and the true albedo (B, N, 3) where made portraits take part."""
+        rgba, coeff, embedding, *truth = batch
         if self._config.drop_rate:
             embedding = tf.nn.dropout(embedding, self._config.drop_rate)
         terms = {}
         if self.critic is not None:
             terms.update(self._critic_step(rgba, coeff, embedding))
         with tf.GradientTape() as tape:
-            found, outputs = self.generator_terms(rgba, coeff, embedding, training=True)
+            found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True)
             if self.critic is not None:
                 adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
                 active = tf.cast(self.render_weight > 0.0, tf.float32)
@@ -90,7 +93,7 @@ class TextureTrainer(keras.Model):
 
     def test_step(self, batch):
         """The loss terms of a validation batch."""
-        terms, _ = self.generator_terms(*batch, training=False)
+        terms, _ = self.generator_terms(*batch)
         return terms
 
 
@@ -164,11 +167,13 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         callbacks.TrainingStopped: a loss term is not finite.
     """
     train, val = packed.splits["train"], packed.splits["val"]
-    examples = packed.examples(train, encoding, config.buffer_size, config.seed)
+    vertex_count = trainer.face_model.morphable.vertex_count
+    rows = _rows(packed, encoding, vertex_count if made is not None else 0)
+    examples = packed.examples(train, rows, config.buffer_size, config.seed)
     count = len(train)
     if made is not None:
         count += len(made[0].names)
-        portraits = made[0].examples(range(len(made[0].names)), made[1], config.buffer_size, config.seed)
+        portraits = made[0].examples(made[0].splits["train"], _rows(*made), config.buffer_size, config.seed)
         examples = tf.data.Dataset.sample_from_datasets([examples, portraits], [0.5, 0.5], seed=config.seed)
     steps = max(1, count // config.batch_size)
     trainer.compile(optimizer=keras.optimizers.Adam(
@@ -182,9 +187,9 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
     faces = val[:6] if len(val) else train[:6]
     sheet = Samples(run.file("samples"), packed.photos(faces), encoding.coeff[faces],
                     encoding.embedding[faces], every)
-    validation = packed.examples(val, encoding).batch(config.batch_size) if len(val) else None
+    validation = batches(packed.examples(val, rows), config.batch_size) if len(val) else None
     trainer.fit(
-        examples.batch(config.batch_size).prefetch(2), steps_per_epoch=steps, epochs=config.epoch, initial_epoch=first_epoch, verbose=0,
+        batches(examples, config.batch_size), steps_per_epoch=steps, epochs=config.epoch, initial_epoch=first_epoch, verbose=0,
         validation_data=validation, validation_freq=every, shuffle=False,
         validation_steps=-(-len(val) // config.batch_size),
         callbacks=[Schedule(config.render_start), StopOnNonFinite(),
@@ -192,6 +197,13 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
                    Progress("texture", steps * config.epoch, steps * first_epoch),
                    keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)])
     trainer.network.save_weights(run.file("texture.weights.h5"))
+
+
+def _rows(packed: PackedPhotos, encoding: Encoding, pad_truth: int = 0):
+    """Coefficients, embeddings and the true albedo where it is known; unknown rows of it for ``pad_truth`` vertices."""
+    if packed.truth is not None:
+        return (*encoding, packed.truth)
+    return (*encoding, packed.unknown_truth(pad_truth)) if pad_truth else tuple(encoding)
 
 
 def checkpoint_manager(trainer: TextureTrainer, run) -> tf.train.CheckpointManager:

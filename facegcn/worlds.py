@@ -67,16 +67,28 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
 
     digest = hashlib.sha256(morphable.mean_shape.tobytes() + morphable.albedo_basis.tobytes()).hexdigest()[:8]
     path = config.path(f"made-{config.made_portraits}-{config.img_size}-{config.seed}-{digest}.bin")
-    numbers = range(config.made_portraits)
+    names = [f"made_{number:06d}" for number in range(config.made_portraits)]
+    truth_path = binfile.companion(path, "truth.npz")
     if not os.path.exists(path):
-        maker = PortraitMaker(morphable, size=config.img_size, seed=config.seed)
-        maker.make(0)  # compiles the kernels before the threads need them
-        with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
-            pictures = pool.map(lambda number: maker.make(number).rgba, numbers)
-            binfile.write_bin(path, [f"made_{number:06d}" for number in numbers],
-                              tqdm(pictures, total=len(numbers), desc="made portraits", dynamic_ncols=True))
-    targets = np.stack([landmark_targets(None)] * len(numbers))
-    return PackedPhotos(path, binfile.read_names(path), {"train": np.arange(len(numbers))}, targets)
+        maker, albedo = PortraitMaker(morphable, size=config.img_size, seed=config.seed), []
+
+        def pictures():
+            maker.make(0)  # compiles the kernels before the threads need them
+            with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
+                for portrait in tqdm(pool.map(maker.make, range(len(names))), total=len(names),
+                                     desc="made portraits", dynamic_ncols=True):
+                    albedo.append((portrait.albedo / 127.5 - 1.0).astype(np.float16))
+                    yield portrait.rgba
+
+        # The truth is complete before the packed file appears, so neither is met without the other.
+        binfile.write_bin(path + ".making", names, pictures())
+        np.savez(truth_path, albedo=np.stack(albedo))
+        os.replace(binfile.companion(path + ".making", "names.txt"), binfile.companion(path, "names.txt"))
+        os.replace(path + ".making", path)
+    with np.load(truth_path) as data:
+        truth = data["albedo"]
+    targets = np.stack([landmark_targets(None)] * len(names))
+    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth)
 
 
 def _demo_model(path: str, config: Config) -> MorphableModel:

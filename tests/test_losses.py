@@ -179,3 +179,17 @@ def test_critic_can_be_trained_inside_tf_function(norm, scene):
     gradients = step(scene.outputs["fine_render"], scene.rgba)
     assert all(np.isfinite(g).all() for g in gradients)
     assert sum(np.abs(g).max() > 0 for g in gradients) >= len(gradients) // 2
+
+
+def test_truth_loss_counts_known_rows_only(rng):
+    texture = rng.uniform(-1, 1, (2, 5, 3)).astype(np.float32)
+    truth = rng.uniform(-1, 1, (2, 5, 3)).astype(np.float16)
+    truth[1] = np.nan
+    wanted = np.abs(texture[0] - truth[0]).mean()
+    np.testing.assert_allclose(losses.truth_loss(texture, truth), wanted, rtol=1e-4)
+    assert losses.truth_loss(texture, np.full_like(truth, np.nan)) == 0.0
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(texture)
+        value = losses.truth_loss(variable, truth)
+    gradient = tape.gradient(value, variable).numpy()
+    assert np.isfinite(gradient).all() and not gradient[1].any() and gradient[0].any()

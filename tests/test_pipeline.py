@@ -78,7 +78,7 @@ def test_a_run_folder_explains_itself(trained):
     stats = [json.loads(line) for line in (trained / "stats.jsonl").read_text().splitlines()]
     assert {"rec", "render"} == {line["stage"] for line in stats}
     render = [line for line in stats if line["stage"] == "render" and "total" in line]
-    assert {"refine", "project", "pixel", "symmetry", "variance", "regularization"} <= set(render[0])
+    assert {"refine", "project", "pixel", "symmetry", "variance", "regularization", "truth"} <= set(render[0])
     assert any("photo_landmark" in line for line in stats), "the second half of stage rec looks at photos"
     assert any("val_total" in line for line in stats)
     assert {p.name for p in (trained / "samples").iterdir()} == {"start.png", "epoch001.png", "epoch002.png"}

@@ -11,7 +11,7 @@ from facegcn import camera, geometry, lighting, losses
 from facegcn.morphable import MorphableModel
 from facegcn.sampling import sample_colors
 from mesh_sampling import MeshHierarchy
-from model import build_texture_network, load_released_weights, released_names
+from model import FaceModel, build_texture_network, load_released_weights, released_names
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +113,25 @@ def test_gradients(case, network, posed, morphable):
             expected = case[f"grad_noid/{name}:0"].reshape(gradient.shape)
             error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
             assert error < 2e-3, name
+
+
+WHOLE = {"vertices": "vert", "coarse_texture": "pca_tex", "coarse_color": "pca_color", "projected_color": "proj_color",
+         "fine_texture": "gcn_tex", "fine_color": "gcn_color"}
+
+
+def test_face_model_as_a_whole(case, network, morphable):
+    """From photo, coefficients and embedding alone, everything computed here."""
+    model = FaceModel(morphable, network, image_size=224, visibility="normal")
+    outputs = model.reconstruct(case["out/rgba"], case["out/coeff"], case["out/emb"])
+    for ours, theirs in WHOLE.items():
+        np.testing.assert_allclose(outputs[ours], case[f"out/{theirs}"], rtol=1e-4, atol=1e-4, err_msg=ours)
+    np.testing.assert_allclose(outputs["landmarks"][:, 17:], case["out/lm"], rtol=1e-4, atol=1e-5)
+    for ours, theirs in (("coarse_render", "pca_render"), ("fine_render", "gcn_render")):
+        levels = np.abs(outputs[ours] - case[f"out/{theirs}"]).max(axis=-1) * 127.5
+        assert (levels <= 2.0).mean() >= 0.999, ours
+    weights = losses.LossWeights(render=case["in/render_lambda"], refine=case["in/refine_lambda"])
+    terms = losses.texture_losses(outputs, case["out/rgba"], morphable, weights, network=network,
+                                  identity=case["out/perc_loss"])
+    for ours, theirs in (("total", "all"), ("pixel", "gcn"), ("coarse_pixel", "pca"), ("project", "proj"),
+                         ("refine", "refine"), ("variance", "var"), ("symmetry", "sym")):
+        np.testing.assert_allclose(terms[ours], case[f"out/{theirs}_loss"], rtol=1e-4, err_msg=ours)
