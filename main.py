@@ -57,7 +57,7 @@ def train(config: Config, args) -> int:
 
     morphable = load_morphable(config)
     packed = read_packed(config, morphable.vertex_count)
-    run = RunFolder.latest(config, "config.yaml") if args.restore else RunFolder.create(config)
+    run = RunFolder.latest(config, morphable, "config.yaml") if args.restore else RunFolder.create(config)
     if run is None:
         raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
     if args.restore:
@@ -66,7 +66,7 @@ def train(config: Config, args) -> int:
     face_model = build_face_model(config, morphable)
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
-                    images=split_sizes)
+                    morphable=morphable.digest, images=split_sizes)
     run.log(f"run folder {run.path}: {morphable.vertex_count:,} vertices, images {split_sizes}")
 
     _provide_regressor(config, args, run, face_model, packed)
@@ -92,7 +92,7 @@ def _provide_regressor(config, args, run, face_model, packed) -> None:
     from utils import RunFolder
 
     own = run.file("regressor.npz")
-    finished = RunFolder.latest(config, "regressor.npz", any_network=True)
+    finished = RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
     if args.stage != "rec" and finished is not None:
         load_weights(face_model.regressor, finished.file("regressor.npz"))
         run.log(f"regressor: from {finished.path} (--stage rec trains it anew)")
@@ -117,7 +117,7 @@ def test(config: Config, args) -> int:
     from utils import RunFolder, find_images, init_sampling
 
     morphable = load_morphable(config)
-    texture_run = RunFolder.latest(config, "texture.weights.h5")
+    texture_run = RunFolder.latest(config, morphable, "texture.weights.h5")
     config = texture_run.with_architecture(config) if texture_run else config
     face_model = build_face_model(config, morphable, with_texture=texture_run is not None)
     _load_trained(config, face_model, texture_run)
@@ -141,7 +141,7 @@ def _load_trained(config, face_model, texture_run) -> None:
     from facegcn.regressor import load_weights
     from utils import RunFolder
 
-    run = texture_run or RunFolder.latest(config, "regressor.npz", any_network=True)
+    run = texture_run or RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
     if run is not None:
         load_weights(face_model.regressor, run.file("regressor.npz"))
         print(f"regressor: {run.path}")
@@ -157,7 +157,7 @@ def _load_trained(config, face_model, texture_run) -> None:
 
 
 def main(arguments=None) -> int:
-    """Returns the exit code: 0, 1 when test mode wrote nothing, 2 for a mistake the user can mend."""
+    """Returns the exit code: 0, 1 when test mode wrote nothing, 2 for a user's mistake, 130 when interrupted."""
     args = parse_arguments(arguments)
     try:
         config = config_from_arguments(args)
@@ -165,6 +165,9 @@ def main(arguments=None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; --restore continues a training from its last checkpoint", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from facegcn.lighting import shading
 from facegcn.rasterizer import rasterize
 from facegcn.regressor import build_regressor, load_weights
 from facegcn.renderer import render_colors
-from facegcn.sampling import delit_colors, sample_colors
+from facegcn.sampling import EROSION, delit_colors, eroded_mask, sample_colors
 from facegcn.visibility import depth_visible
 from utils import init_sampling
 
@@ -283,13 +283,14 @@ class FaceModel:
             as the released code).
         delit: the refiner sees ten channels: the seven of the paper and the sampled colour
             divided by the estimated shading. Ours.
+        erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
 
     Raises:
         ValueError: visibility is neither ``depth`` nor ``normal``.
     """
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
-                 visibility="depth", delit=False):
+                 visibility="depth", delit=False, erosion=EROSION):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         self.morphable = morphable
@@ -298,6 +299,7 @@ class FaceModel:
         self.image_size = image_size
         self.visibility = visibility
         self.delit = delit
+        self.erosion = erosion
 
     def regress(self, rgba):
         """Coefficients (B, K) and features (B, E) of photos (B, H, W, 4), RGB in [-1, 1].
@@ -347,12 +349,14 @@ class FaceModel:
         Returns:
             the dict of ``geometry`` and: ``coarse_texture``, ``fine_texture`` (B, N, 3) albedo,
             ``coarse_color``, ``fine_color`` (B, N, 3) lit, ``projected_color`` (B, N, 4): colour of
-            the photo at each vertex and visible 0 / 1, ``coarse_render``, ``fine_render``
+            the photo at each vertex and visible 0 / 1, ``skin_mask`` (B, H, W, 1) without its
+            border, ``coarse_render``, ``fine_render``
             (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
         """
         outputs = self.geometry(coeff)
         visible = self._visible(outputs, visibility or self.visibility)
-        outputs["projected_color"] = sampled = sample_colors(rgba, outputs["projected"], visible)
+        outputs["skin_mask"] = mask = eroded_mask(tf.convert_to_tensor(rgba, tf.float32)[..., 3:], self.erosion)
+        outputs["projected_color"] = sampled = sample_colors(rgba, outputs["projected"], visible, mask)
         outputs["fine_texture"] = outputs["coarse_texture"]
         if self.texture_network is not None:
             outputs["fine_texture"] = self.texture_network(
@@ -404,4 +408,5 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         network = build_texture_network(config.model, hierarchy, regressor.output[1].shape[-1], config.wide,
                                         config.nz, config.residual, 10 if config.delit else 7)
-    return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit)
+    return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit,
+                     config.erosion)

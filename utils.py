@@ -100,17 +100,22 @@ class RunFolder:
         return cls(os.path.join(config.runs_dir, f"{number:05d}-{config.run_name}"))
 
     @classmethod
-    def latest(cls, config: Config, holding: str, any_network: bool = False) -> RunFolder | None:
-        """The newest run of this config that holds a file or folder ``holding``; None without one.
+    def latest(cls, config: Config, morphable, holding: str, any_network: bool = False) -> RunFolder | None:
+        """The newest run of this config and face model that holds a file ``holding``; None without one.
 
         Args:
-            holding: path inside the run folder, for example ``checkpoints/texture``.
+            config: its name and network; a run made with another morphable model does not count.
+            morphable: the MorphableModel.
+            holding: path inside the run folder, for example ``regressor.npz``.
             any_network: also runs with another suffix or texture network (they share the regressor).
         """
         pattern = f"[0-9]*-{config.name}-*" if any_network else f"[0-9]*-{config.run_name}"
-        folders = [f for f in sorted(glob.glob(os.path.join(config.runs_dir, pattern)))
-                   if os.path.exists(os.path.join(f, holding))]
-        return cls(folders[-1]) if folders else None
+        for folder in sorted(glob.glob(os.path.join(config.runs_dir, pattern)), reverse=True):
+            if os.path.exists(os.path.join(folder, holding)):
+                run = cls(folder)
+                if run.saved_config().get("morphable") == morphable.digest:
+                    return run
+        return None
 
     def file(self, *parts: str) -> str:
         """Path of a file in the folder."""
@@ -127,10 +132,16 @@ class RunFolder:
         with open(self._stats_path, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
+    def saved_config(self) -> dict:
+        """What ``config.yaml`` of the run holds; empty where the run ended before writing it."""
+        if not os.path.exists(self.file("config.yaml")):
+            return {}
+        with open(self.file("config.yaml"), encoding="utf-8") as file:
+            return yaml.safe_load(file)
+
     def with_architecture(self, config: Config) -> Config:
         """``config`` with the network settings that this run was made with: its weights need them."""
-        with open(self.file("config.yaml"), encoding="utf-8") as file:
-            saved = yaml.safe_load(file)
+        saved = self.saved_config()
         return dataclasses.replace(config, **{key: saved[key] for key in ARCHITECTURE_SETTINGS})
 
     def save_config(self, config: Config, **found_late) -> None:

@@ -88,8 +88,7 @@ def _key(encoder, packed) -> str:
     face_model = encoder.face_model
     for weight in face_model.regressor.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    for array in (face_model.morphable.mean_shape, face_model.morphable.id_basis, packed.targets):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(np.ascontiguousarray(packed.targets).tobytes())
     status = os.stat(packed.path)
-    digest.update(f"{status.st_size} {status.st_mtime_ns} {encoder.fit_steps}".encode())
+    digest.update(f"{face_model.morphable.digest} {status.st_size} {status.st_mtime_ns} {encoder.fit_steps}".encode())
     return digest.hexdigest()[:16]

@@ -7,6 +7,8 @@ The file format is described for model makers in ``docs/model_format.md``.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import zipfile
 from dataclasses import dataclass, fields
@@ -100,6 +102,15 @@ class MorphableModel:
     def coefficient_count(self) -> int:
         """Length of a coefficient vector (257 for BFM09)."""
         return sum(self.part_sizes)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ for models whose coefficients mean different things."""
+        digest = hashlib.sha256()
+        for array in (self.mean_shape, self.id_basis, self.exp_basis, self.mean_albedo, self.albedo_basis,
+                      self.triangles):
+            digest.update(f"{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def five_points(self) -> np.ndarray:

@@ -85,7 +85,7 @@ class CoefficientSampler:
         """Lighting coefficients (27,): ambient light, a key light, fill lights; fitted on the sphere.
 
         Args:
-            skin: mean skin albedo in [0, 1]; the exposure makes up for about a third of it.
+            skin: mean skin albedo in [0, 1]; the exposure makes up for a little of it.
             rng: random generator.
         """
         ambient = rng.uniform(0.15, 0.8)
@@ -102,7 +102,7 @@ class CoefficientSampler:
             lit = np.maximum((self._sphere @ direction + wrap) / (1 + wrap), 0)
             light += (1 - ambient) * power * lit[:, None] * _light_color(rng)
         front = np.maximum(self._sphere[:, 2], 0)
-        exposure = np.clip((0.5 / max(skin, 0.05)) ** 0.35 * np.exp(rng.normal(0.0, 0.12)), 0.5, 1.5)
+        exposure = np.clip(0.9 * (0.5 / max(skin, 0.05)) ** 0.1 * np.exp(rng.normal(0.0, 0.08)), 0.6, 1.4)
         light *= exposure / (front @ light / front.sum()).mean()
         gamma = (self._fit_light @ light).T + rng.normal(0, 0.012, (3, lighting.HARMONICS))
         gamma[:, 0] -= lighting.AMBIENT_OFFSET

@@ -179,7 +179,7 @@ def train_regressor(face_model, config, run, packed) -> None:
 
 
 def _phases(maker, config, packed, done: int):
-    """(first step, last step, batches) of the portraits-only phase and of the one with photos, from step ``done``."""
+    """(first, last step, batches) of the portraits-only phase and of the one with photos, from step ``done``."""
     alone = int(config.rec_steps * config.rec_photo_after) if config.rec_photo_batch else config.rec_steps
     for start, stop in ((done, alone), (max(done, alone), config.rec_steps)):
         if start >= stop:
@@ -188,5 +188,6 @@ def _phases(maker, config, packed, done: int):
         data = portrait_batches(maker, config.img_size, first, config)
         if stop > alone:
             photos = packed.examples(packed.splits["train"], (packed.targets,), config.buffer_size, config.seed)
-            data = tf.data.Dataset.zip(data, batches(photos, config.rec_photo_batch)).map(lambda made, real: (*made, *real))
+            photos = batches(photos, config.rec_photo_batch)
+            data = tf.data.Dataset.zip(data, photos).map(lambda made, real: (*made, *real))
         yield start, stop, data

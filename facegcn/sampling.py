@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 _DILATION = 5  # width of the ellipse that closes small holes of the mask, pixels [released code]
-_EROSION = 9  # width of the ellipse that is taken off its border, twice, pixels [released code]
+EROSION = 9  # width of the ellipse that is taken off its border, twice, pixels [released code]
 _DARKEST_SHADING = 0.1  # shading below this would blow up noise when divided out [ours]
 
 
-def eroded_mask(alpha) -> tf.Tensor:
-    """Skin mask without its border: dilated by a 5x5 ellipse, then eroded twice by a 9x9 ellipse.
+def eroded_mask(alpha, erosion: int = EROSION) -> tf.Tensor:
+    """Skin mask without its border: dilated by a 5x5 ellipse, then eroded twice by a larger one.
 
     Grey-scale morphology. The released code adds its 0/1 elements to the image before it takes
     the extremum; for values in [0, 1] that is the extremum inside the ellipse, taken here over the
@@ -25,6 +25,7 @@ def eroded_mask(alpha) -> tf.Tensor:
 
     Args:
         alpha: (B, H, W, 1) in [0, 1].
+        erosion: width of the ellipse that erodes, pixels, odd; 9 in the released code.
 
     Returns:
         (B, H, W, 1) in [0, 1].
@@ -33,7 +34,7 @@ def eroded_mask(alpha) -> tf.Tensor:
     mask = tf.transpose(tf.convert_to_tensor(alpha, tf.float32), (3, 1, 2, 0))
     mask = _dilate(mask, _DILATION)
     for _ in range(2):
-        mask = 1.0 - _dilate(1.0 - mask, _EROSION)
+        mask = 1.0 - _dilate(1.0 - mask, erosion)
     return tf.transpose(mask, (3, 1, 2, 0))
 
 
@@ -51,13 +52,14 @@ def _rectangles(width: int) -> list[tuple[int, int]]:
     return [(int((row_widths >= w).sum()), int(w)) for w in np.unique(row_widths)]
 
 
-def sample_colors(rgba, points, facing) -> tf.Tensor:
+def sample_colors(rgba, points, facing, mask=None) -> tf.Tensor:
     """Colour of the photo at each projected vertex, where it is visible.
 
     Args:
-        rgba: (B, H, W, 4), RGB in [-1, 1], skin alpha in [0, 1]; the alpha is eroded here.
+        rgba: (B, H, W, 4), RGB in [-1, 1], skin alpha in [0, 1].
         points: projected vertices (B, N, 2) in [-1, 1], x right, y down.
         facing: (B, N) 0/1: the vertex looks towards the camera and nothing is before it.
+        mask: (B, H, W, 1) where the photo's colours are trusted; default: the eroded alpha.
 
     Returns:
         (B, N, 4): RGB in [-1, 1] times visible, and visible = facing times the mask, in [0, 1]. The
@@ -69,7 +71,7 @@ def sample_colors(rgba, points, facing) -> tf.Tensor:
     rgba = tf.convert_to_tensor(rgba, tf.float32)
     if rgba.shape.rank != 4 or rgba.shape[-1] != 4:
         raise ValueError(f"rgba must have shape (B, H, W, 4), got {rgba.shape}")
-    masked = tf.concat([rgba[..., :3], eroded_mask(rgba[..., 3:])], axis=-1)
+    masked = tf.concat([rgba[..., :3], eroded_mask(rgba[..., 3:]) if mask is None else mask], axis=-1)
     shape = tf.shape(rgba)
     height, width = shape[1], shape[2]
     half = tf.cast(tf.stack([width, height]) // 2, tf.float32)

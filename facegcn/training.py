@@ -189,8 +189,9 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
                     encoding.embedding[faces], every)
     validation = batches(packed.examples(val, rows), config.batch_size) if len(val) else None
     trainer.fit(
-        batches(examples, config.batch_size), steps_per_epoch=steps, epochs=config.epoch, initial_epoch=first_epoch, verbose=0,
-        validation_data=validation, validation_freq=every, shuffle=False,
+        batches(examples, config.batch_size), steps_per_epoch=steps, epochs=config.epoch,
+        initial_epoch=first_epoch, verbose=0, shuffle=False,
+        validation_data=validation, validation_freq=every,
         validation_steps=-(-len(val) // config.batch_size),
         callbacks=[Schedule(config.render_start), StopOnNonFinite(),
                    StatsLog(run.stats, "render", config.log_steps), SaveCheckpoints(manager), sheet,
@@ -200,7 +201,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
 
 
 def _rows(packed: PackedPhotos, encoding: Encoding, pad_truth: int = 0):
-    """Coefficients, embeddings and the true albedo where it is known; unknown rows of it for ``pad_truth`` vertices."""
+    """Coefficients, embeddings, true albedo where known; else NaN rows of ``pad_truth`` vertices, if any."""
     if packed.truth is not None:
         return (*encoding, packed.truth)
     return (*encoding, packed.unknown_truth(pad_truth)) if pad_truth else tuple(encoding)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import os
 
 import numpy as np
@@ -65,8 +64,7 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
     """
     from facegcn.portraits import PortraitMaker
 
-    digest = hashlib.sha256(morphable.mean_shape.tobytes() + morphable.albedo_basis.tobytes()).hexdigest()[:8]
-    path = config.path(f"made-{config.made_portraits}-{config.img_size}-{config.seed}-{digest}.bin")
+    path = config.path(f"made-{config.made_portraits}-{config.img_size}-{config.seed}-{morphable.digest}.bin")
     names = [f"made_{number:06d}" for number in range(config.made_portraits)]
     truth_path = binfile.companion(path, "truth.npz")
     if not os.path.exists(path):

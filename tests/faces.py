@@ -18,7 +18,8 @@ def half_ellipsoid(rows: int = 17, columns: int = 21, components: tuple[int, int
     triangles = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
     mirrored = index[:, ::-1]
     pairs = np.stack([index[:, :columns // 2].ravel(), mirrored[:, :columns // 2].ravel()], axis=1)
-    tone = np.array([200.0, 150.0, 120.0]) + 20 * np.stack([np.sin(3 * x), np.cos(4 * y), np.sin(5 * y)], -1).reshape(-1, 3)
+    pattern = np.stack([np.sin(3 * x), np.cos(4 * y), np.sin(5 * y)], axis=-1).reshape(-1, 3)
+    tone = np.array([200.0, 150.0, 120.0]) + 20 * pattern
     return MorphableModel(
         mean_shape=points, id_basis=_smooth(rng, points, components[0], 0.03),
         exp_basis=_smooth(rng, points, components[1], 0.02), mean_albedo=tone,

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from facegcn import fitting
-from facegcn.regressor import build_regressor, load_weights, save_weights
 from facegcn.config import UserError
+from facegcn.regressor import build_regressor, load_weights, save_weights
 from model import FaceModel
 from tests.faces import half_ellipsoid
 

@@ -38,14 +38,17 @@ def test_run_folders_are_numbered_and_never_reused(config):
 
 
 def test_latest_run_holding_a_file(config):
-    runs = [utils.RunFolder.create(config) for _ in range(3)]
-    assert utils.RunFolder.latest(config, "regressor.npz") is None
-    for run in runs[:2]:
+    model, other = half_ellipsoid(), half_ellipsoid(seed=1)
+    runs = [utils.RunFolder.create(config) for _ in range(4)]
+    assert utils.RunFolder.latest(config, model, "regressor.npz") is None
+    for run, morphable in zip(runs, (model, model, other)):
         open(run.file("regressor.npz"), "w").close()
-    assert utils.RunFolder.latest(config, "regressor.npz").path == runs[1].path
+        run.save_config(config, morphable=morphable.digest)
+    assert utils.RunFolder.latest(config, model, "regressor.npz").path == runs[1].path
+    assert utils.RunFolder.latest(config, other, "regressor.npz").path == runs[2].path
     normal = dataclasses.replace(config, model="normal")
-    assert utils.RunFolder.latest(normal, "regressor.npz") is None
-    assert utils.RunFolder.latest(normal, "regressor.npz", any_network=True).path == runs[1].path
+    assert utils.RunFolder.latest(normal, model, "regressor.npz") is None
+    assert utils.RunFolder.latest(normal, model, "regressor.npz", any_network=True).path == runs[1].path
 
 
 def test_log_stats_and_config_are_written_at_once(config, capsys):
