@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 	$(PY) main.py --mode train
 	$(PY) main.py --mode test --output results/demo-portraits
 	$(PY) -c "import os, skimage.io, skimage.data as d; os.makedirs('data/demo/photos', exist_ok=True); skimage.io.imsave('data/demo/photos/astronaut.png', d.astronaut())"
-	$(PY) main.py --mode test --input data/demo/photos --output results/demo-photo --set fit_steps=80
+	$(PY) main.py --mode test --input data/demo/photos --output results/demo-photo
 	@echo "Look at results/demo-portraits/overview.png and results/demo-photo/overview.png"
 
 test: $(VENV)/installed

@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 
+from facegcn.binfile import BinFileError
 from facegcn.config import Config, UserError, config_from_arguments
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
@@ -55,21 +56,26 @@ def train(config: Config, args) -> int:
     from model import build_critic, build_face_model
     from utils import RunFolder
 
-    morphable = load_morphable(config)
-    packed = read_packed(config, morphable.vertex_count)
-    run = RunFolder.latest(config, morphable, "config.yaml") if args.restore else RunFolder.create(config)
-    if run is None:
-        raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
+    morphable, run = load_morphable(config), None
     if args.restore:
+        run = RunFolder.latest(config, morphable, "config.yaml")
+        if run is None:
+            raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
         config = run.with_architecture(config)
+    packed = read_packed(config, morphable.vertex_count)
     keras.utils.set_random_seed(config.seed)
     face_model = build_face_model(config, morphable)
+    other = RunFolder.latest(config, morphable, "regressor.npz", any_network=True)
+    if args.stage == "render" and other is None:
+        raise UserError(f"--stage render needs a trained regressor, and no run of '{config.name}' in "
+                        f"{config.runs_dir} has one: run --stage rec first, or --stage all")
+    run = run or RunFolder.create(config)
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
                     morphable=morphable.digest, images=split_sizes)
     run.log(f"run folder {run.path}: {morphable.vertex_count:,} vertices, images {split_sizes}")
 
-    _provide_regressor(config, args, run, face_model, packed)
+    _provide_regressor(config, args.stage, run, other, face_model, packed)
     if args.stage == "rec":
         return 0
     encoder, made = PhotoEncoder(face_model, config.fit_steps), None
@@ -85,48 +91,50 @@ def train(config: Config, args) -> int:
     return 0
 
 
-def _provide_regressor(config, args, run, face_model, packed) -> None:
-    """Trains the regressor, or takes the one of this run or of the latest run that has one."""
+def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
+    """Leaves a trained regressor in the model and in the run folder, which holds all its textures depend on.
+
+    The run's own comes first, then one that the run has begun to train, then another run's, then a new one.
+    """
     from facegcn import rec_training
     from facegcn.regressor import load_weights, save_weights
-    from utils import RunFolder
 
     own = run.file("regressor.npz")
-    finished = RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
-    if args.stage != "rec" and finished is not None:
-        load_weights(face_model.regressor, finished.file("regressor.npz"))
-        run.log(f"regressor: from {finished.path} (--stage rec trains it anew)")
-    elif args.stage == "render":
-        raise UserError(f"--stage render needs a trained regressor, and no run of '{config.name}' in "
-                        f"{config.runs_dir} has one: run --stage rec first, or --stage all")
+    begun = os.path.exists(run.file("checkpoints", "regressor", "checkpoint"))
+    if stage != "rec" and os.path.exists(own):
+        run.log("regressor: the run's own")
+    elif stage != "rec" and other is not None and not begun:
+        load_weights(face_model.regressor, other.file("regressor.npz"))
+        save_weights(face_model.regressor, own)
+        run.log(f"regressor: from {other.path} (--stage rec trains it anew)")
     else:
         run.log(f"stage rec: {config.rec_steps} steps of {config.rec_batch_size} made portraits")
         rec_training.train_regressor(face_model, config, run, packed)
-    if not os.path.exists(own):
-        # A run folder holds everything that its textures depend on.
         save_weights(face_model.regressor, own)
-        load_weights(face_model.regressor, own)
+    load_weights(face_model.regressor, own)
 
 
 def test(config: Config, args) -> int:
     """Reconstructs --input, or the held-out packed images; 1 when nothing could be reconstructed."""
     from facegcn.packed import read_packed
-    from facegcn.reconstruction import Reconstructor, load_job, packed_jobs, print_summary
+    from facegcn.reconstruction import Reconstructor, load_jobs, packed_jobs, print_summary
     from facegcn.worlds import load_morphable
     from model import build_face_model
     from utils import RunFolder, find_images, init_sampling
 
+    output = args.output or os.path.join("results", config.run_name)
+    if args.input and os.path.realpath(output) == os.path.realpath(args.input):
+        raise UserError(f"--output {output} is the --input folder: give another, or results are taken for photos")
     morphable = load_morphable(config)
     texture_run = RunFolder.latest(config, morphable, "texture.weights.h5")
     config = texture_run.with_architecture(config) if texture_run else config
     face_model = build_face_model(config, morphable, with_texture=texture_run is not None)
     _load_trained(config, face_model, texture_run)
     if args.input:
-        jobs = [load_job(path, morphable, config.img_size) for path in find_images(args.input)]
+        jobs = load_jobs(find_images(args.input), morphable, config.img_size)
     else:
         packed = read_packed(config, morphable.vertex_count)
         jobs = packed_jobs(packed, packed.splits["test"], config.path(config.images))
-    output = args.output or os.path.join("results", config.run_name)
     adjacency = None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
@@ -145,9 +153,11 @@ def _load_trained(config, face_model, texture_run) -> None:
     if run is not None:
         load_weights(face_model.regressor, run.file("regressor.npz"))
         print(f"regressor: {run.path}")
-    elif not config.regressor_start:
-        print("regressor: not trained, so every face starts from the mean face and is fitted to its "
-              "photo; train one with: python main.py --mode train --stage rec")
+    else:
+        start = "its starting weights" if config.regressor_start else "the mean face"
+        print(f"regressor: not trained, so every face begins at {start}"
+              + (" and is fitted to its photo" if config.fit_steps else "")
+              + "; train one with: python main.py --mode train --stage rec")
     if texture_run is not None:
         face_model.texture_network.load_weights(texture_run.file("texture.weights.h5"))
         print(f"texture network: {texture_run.path}")
@@ -162,7 +172,7 @@ def main(arguments=None) -> int:
     try:
         config = config_from_arguments(args)
         return train(config, args) if args.mode == "train" else test(config, args)
-    except UserError as error:
+    except (UserError, BinFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

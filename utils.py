@@ -17,9 +17,10 @@ import yaml
 from facegcn.config import Config, UserError, save_config
 from mesh_sampling import MeshHierarchy, generate_transform_matrices, load_hierarchy, save_hierarchy
 
-#: Settings that decide the shapes of the trained weights.
+#: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",
-                         "delit")
+                         "delit", "visibility", "erosion")
+REGRESSOR_SETTINGS = ("img_size", "regressor", "regressor_pixels")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -107,13 +108,14 @@ class RunFolder:
             config: its name and network; a run made with another morphable model does not count.
             morphable: the MorphableModel.
             holding: path inside the run folder, for example ``regressor.npz``.
-            any_network: also runs with another suffix or texture network (they share the regressor).
+            any_network: also runs with another suffix or texture network, if their regressor is of the same kind.
         """
         pattern = f"[0-9]*-{config.name}-*" if any_network else f"[0-9]*-{config.run_name}"
         for folder in sorted(glob.glob(os.path.join(config.runs_dir, pattern)), reverse=True):
             if os.path.exists(os.path.join(folder, holding)):
-                run = cls(folder)
-                if run.saved_config().get("morphable") == morphable.digest:
+                run, saved = cls(folder), cls(folder).saved_config()
+                fits = not any_network or all(saved.get(key) == getattr(config, key) for key in REGRESSOR_SETTINGS)
+                if fits and saved.get("morphable") == morphable.digest:
                     return run
         return None
 
@@ -142,7 +144,7 @@ class RunFolder:
     def with_architecture(self, config: Config) -> Config:
         """``config`` with the network settings that this run was made with: its weights need them."""
         saved = self.saved_config()
-        return dataclasses.replace(config, **{key: saved[key] for key in ARCHITECTURE_SETTINGS})
+        return dataclasses.replace(config, **{key: saved[key] for key in ARCHITECTURE_SETTINGS if key in saved})
 
     def save_config(self, config: Config, **found_late) -> None:
         """Writes ``config.yaml``: every setting, the versions, and what was found at run time."""

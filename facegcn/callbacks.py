@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 
 import keras
@@ -25,7 +26,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
             first = next((name for name in bad if name not in ("total", "loss")), bad[0])
             raise TrainingStopped(
                 f"training stopped at step {batch}: the loss term '{first}' is not finite. "
-                "Lower the learning rate (--lr), or continue from the last checkpoint (--restore)")
+                "Lower the learning rate (--lr, in stage rec rec_lr), or continue from the last checkpoint (--restore)")
 
 
 class StatsLog(keras.callbacks.Callback):
@@ -35,23 +36,29 @@ class StatsLog(keras.callbacks.Callback):
         write: called with keyword values, for example RunFolder.stats.
         stage: name of the stage, part of each line.
         log_steps: training steps between lines.
+        first_step: steps done before, by a run that is continued.
     """
 
-    def __init__(self, write, stage: str, log_steps: int):
+    def __init__(self, write, stage: str, log_steps: int, first_step: int = 0):
         super().__init__()
         self._write, self._stage, self._log_steps = write, stage, log_steps
-        self._window, self._epoch_sums, self._step, self._epoch = {}, {}, 0, 0
+        self._window, self._epoch_sums, self._validation = {}, {}, {}
+        self._step, self._epoch = first_step, 0
         self._start = time.time()
+
+    def on_test_begin(self, logs=None):
+        self._validation = {}
+
+    def on_test_batch_end(self, batch, logs=None):
+        _add(self._validation, logs)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._epoch_sums = epoch, {}
 
     def on_train_batch_end(self, batch, logs=None):
         self._step += 1
-        for sums in (self._window, self._epoch_sums):
-            for name, value in logs.items():
-                total, count = sums.get(name, (0.0, 0))
-                sums[name] = (total + value, count + 1)
+        _add(self._window, logs)
+        _add(self._epoch_sums, logs)
         if self._step % self._log_steps == 0:
             self._write(stage=self._stage, epoch=self._epoch, step=self._step,
                         seconds=round(time.time() - self._start, 1), **_means(self._window))
@@ -59,7 +66,10 @@ class StatsLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update(_means(self._epoch_sums))
-        validation = {k: v for k, v in logs.items() if k.startswith("val_")}
+        # Keras gives the last validation batch's terms; these are the means of all of them.
+        validation = {f"val_{name}": value for name, value in _means(self._validation).items()
+                      if f"val_{name}" in logs}
+        logs.update(validation)
         if validation:
             self._write(stage=self._stage, epoch=epoch, step=self._step, **validation)
 
@@ -82,19 +92,23 @@ class Progress(keras.callbacks.Callback):
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Writes a TensorFlow checkpoint after each epoch, and keeps the last two.
+    """After each epoch: a TensorFlow checkpoint to continue from, and the network's weights to test with.
 
     Args:
-        manager: tf.train.CheckpointManager whose checkpoint holds a variable ``epoch``.
+        manager: tf.train.CheckpointManager whose checkpoint holds ``network`` and a variable ``epoch``.
+        weights_path: the network's weights, ``.weights.h5``.
     """
 
-    def __init__(self, manager: tf.train.CheckpointManager):
+    def __init__(self, manager: tf.train.CheckpointManager, weights_path: str):
         super().__init__()
-        self._manager = manager
+        self._manager, self._weights_path = manager, weights_path
 
     def on_epoch_end(self, epoch, logs=None):
         self._manager.checkpoint.epoch.assign(epoch + 1)
         self._manager.save()
+        partial = self._weights_path.replace(".weights.h5", ".partial.weights.h5")
+        self._manager.checkpoint.network.save_weights(partial)
+        os.replace(partial, self._weights_path)
 
 
 class SaveEvery(keras.callbacks.Callback):
@@ -113,6 +127,12 @@ class SaveEvery(keras.callbacks.Callback):
         step = self._manager.checkpoint.step
         if int(step.assign_add(1)) % self._steps == 0:
             self._manager.save()
+
+
+def _add(sums: dict, logs: dict) -> None:
+    for name, value in logs.items():
+        total, count = sums.get(name, (0.0, 0))
+        sums[name] = (total + value, count + 1)
 
 
 def _means(sums: dict) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Config:
     suffix: str = ""  # appended to the run folder's name; default: model, plus _gan
     root_dir: str = "data/demo"  # folder of the model, the images and the packed file
     runs_dir: str = "runs"  # run folders are made here
-    model_file: str = "model.npz"  # morphable model, relative to root_dir
+    model_file: str = ""  # morphable model, relative to root_dir; '' = model.npz, in demo the procedural face
     images: str = "segmented"  # folder of segmented RGBA PNGs, relative to root_dir
     bin_file: str = "faces.bin"  # packed images, relative to root_dir
     img_size: int = 224  # width and height of the aligned crop, pixels [paper]
@@ -173,7 +173,7 @@ def _read_yaml(path: str | None) -> dict:
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}; "
                         "the ones that come with the project are in configs/") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
@@ -191,6 +191,8 @@ def _checked(key, value, source):
     value = _converted(value, wanted)
     if type(value) is not wanted:
         raise UserError(f"{source}: '{key}' must be of type {fields[key].type}, got {value!r}")
+    if key == "drop_rate" and value >= 1:
+        raise UserError(f"{source}: 'drop_rate' must be below 1, got {value!r}")
     if key in CHOICES and value not in CHOICES[key]:
         raise UserError(f"{source}: '{key}' must be one of {', '.join(CHOICES[key])}, got {value!r}")
     if key in _POSITIVE and value <= 0 or wanted in (int, float) and value < 0:

@@ -1,7 +1,8 @@
 """Losses of a coarse face against its photo, and fitting of coefficients by gradient descent.
 
-The loss terms and weights are those of Deng et al. 2019 ("Accurate 3D Face Reconstruction with
-Weakly-Supervised Learning", section 3): robust photometric distance, landmark distance and priors.
+The loss terms, and the weights of photo, landmarks, identity and expression, are those of Deng et al.
+2019 ("Accurate 3D Face Reconstruction with Weakly-Supervised Learning"); the weights of albedo and
+light, and of jaw points, are ours.
 """
 
 from __future__ import annotations

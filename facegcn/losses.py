@@ -14,6 +14,7 @@ import tensorflow as tf
 from facegcn.sampling import eroded_mask
 
 LOSS_SETS = ("released", "paper")
+CRITIC_TERMS = ("critic", "wasserstein", "gradient_penalty")
 _HIDDEN_WEIGHT = 0.3  # of the projection term on vertices the photo does not show [released code]
 _GRADIENT_PENALTY = 10.0  # [paper]
 _TINY = 1e-16  # under a root, so that its gradient stays finite [released code]

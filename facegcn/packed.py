@@ -119,5 +119,8 @@ def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
     if not len(splits["train"]):
         raise UserError(f"no image of {path} is left for training ({len(names)} packed): pack more photos")
     targets = np.stack([landmark_targets(*pair) for pair in zip(points, landmarks)])
-    return PackedPhotos(path, names, splits, targets,
-                        albedo_truth(config.path(config.images), names, vertex_count))
+    truth = albedo_truth(config.path(config.images), names, vertex_count)
+    if truth is not None:
+        # A made portrait's exact landmarks are for measuring; no photo comes with such.
+        targets[np.isfinite(truth[:, 0, 0])] = np.nan
+    return PackedPhotos(path, names, splits, targets, truth)

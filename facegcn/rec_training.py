@@ -172,10 +172,11 @@ def train_regressor(face_model, config, run, packed) -> None:
         run.file("checkpoints", "regressor"), max_to_keep=1)
     manager.restore_or_initialize()
     done = int(manager.checkpoint.step.numpy())
-    callbacks = [StopOnNonFinite(), StatsLog(run.stats, "rec", config.log_steps),
+    callbacks = [StopOnNonFinite(), StatsLog(run.stats, "rec", config.log_steps, done),
                  SaveEvery(manager, _CHECKPOINT_STEPS), Progress("regressor", config.rec_steps, done)]
     for start, stop, data in _phases(maker, config, packed, done):
         trainer.fit(data, steps_per_epoch=stop - start, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
+    manager.save()
 
 
 def _phases(maker, config, packed, done: int):

@@ -13,6 +13,7 @@ from facegcn import binfile, camera, evaluation, export, photos
 from facegcn.completion import complete_texture
 from facegcn.encoding import PhotoEncoder
 from facegcn.fitting import landmark_targets
+from facegcn.morphable import LANDMARK_COUNT
 from facegcn.packed import PackedPhotos, to_network_range
 from facegcn.report import contact_sheet, write_png
 from facegcn.sampling import delit_colors
@@ -52,14 +53,25 @@ class Job:
     metrics: dict = field(default_factory=dict)
 
 
-def load_job(path: str, morphable, size: int) -> Job:
+def load_jobs(paths: list[str], morphable, size: int) -> list[Job]:
+    """Reads images; two that differ in their ending only keep it in their names, so that no result is lost."""
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    names = [os.path.basename(path) if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems)]
+    return [load_job(path, name, morphable, size)
+            for path, name in zip(tqdm(paths, desc="aligning photos", unit="photo", dynamic_ncols=True), names)]
+
+
+def load_job(path: str, name: str, morphable, size: int) -> Job:
     """Reads one image: a segmented PNG of the right size as it is, any other photo aligned and masked."""
-    name = os.path.splitext(os.path.basename(path))[0]
     try:
         image = photos.read_image(path)
+        points = photos.points_beside(path)
         if is_segmented(image, size):
-            return Job(name, "ok", rgba=image, truth=_truth(path, name))
-        aligned = photos.align_photo(image, photos.points_beside(path), morphable.five_points, size)
+            truth = _truth(path, os.path.splitext(os.path.basename(path))[0])
+            # A made portrait's exact landmarks are for measuring; no photo comes with such.
+            targets = _targets(points) if truth is None else landmark_targets(None)
+            return Job(name, "ok", rgba=image, targets=targets, truth=truth)
+        aligned = photos.align_photo(image, points, morphable.five_points, size)
         mask = crop_mask(image, aligned)
     except photos.PhotoError as error:
         return Job(name, error.status, message=str(error))
@@ -68,6 +80,13 @@ def load_job(path: str, morphable, size: int) -> Job:
     rgba = np.concatenate([aligned.crop.image, mask[..., None]], axis=-1)
     return Job(name, aligned.status, rgba=rgba, targets=landmark_targets(aligned.points, aligned.landmarks),
                transform=aligned.crop.transform)
+
+
+def _targets(points: np.ndarray | None) -> np.ndarray:
+    """(73, 2) targets of a segmented crop's 5 or 68 points, or of none."""
+    if points is None or len(points) != LANDMARK_COUNT:
+        return landmark_targets(points)
+    return landmark_targets(None, points)
 
 
 def is_segmented(image: np.ndarray, size: int) -> bool:

@@ -28,9 +28,12 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
         inner_size: the CNN sees the image shrunk to this width by averaging; divides image_size.
 
     Raises:
-        UserError: inner_size does not divide image_size.
+        UserError: inner_size does not divide image_size, or the frozen network is asked for.
         ValueError: unknown kind.
     """
+    if kind == "frozen":
+        raise UserError("regressor 'frozen' (FaceReconModel.pb) is not part of this version; "
+                        "--set regressor=resnet50 trains one here")
     if image_size % inner_size:
         raise UserError(f"regressor_pixels={inner_size} must divide img_size={image_size}")
     image = keras.Input((image_size, image_size, 3), name="rgb")
@@ -115,12 +118,12 @@ def load_weights(network: keras.Model, path: str) -> None:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the regressor's starting weights {path}: {error}; "
-                        "set regressor_start to '' to train from nothing") from None
+        raise UserError(f"cannot read the regressor's weights {path}: {error}; for starting weights, set "
+                        "regressor_start to '' to train from nothing") from None
     for weight in network.weights:
         if weight.path not in arrays or arrays[weight.path].shape != tuple(weight.shape):
             have = arrays[weight.path].shape if weight.path in arrays else "none"
             raise UserError(f"{path} does not fit this regressor: {weight.path} needs shape "
-                            f"{tuple(weight.shape)}, the file has {have}; set regressor_start to '' "
-                            "to train from nothing")
+                            f"{tuple(weight.shape)}, the file has {have}; for starting weights, "
+                            "set regressor_start to '' to train from nothing")
         weight.assign(arrays[weight.path].astype(np.float32))

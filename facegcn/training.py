@@ -15,7 +15,15 @@ import tensorflow as tf
 
 from facegcn.callbacks import Progress, SaveCheckpoints, StatsLog, StopOnNonFinite
 from facegcn.encoding import Encoding
-from facegcn.losses import LossWeights, critic_losses, generator_adversarial_loss, schedule, texture_losses, truth_loss
+from facegcn.losses import (
+    CRITIC_TERMS,
+    LossWeights,
+    critic_losses,
+    generator_adversarial_loss,
+    schedule,
+    texture_losses,
+    truth_loss,
+)
 from facegcn.packed import PackedPhotos, batches
 from facegcn.report import contact_sheet
 
@@ -69,7 +77,9 @@ class TextureTrainer(keras.Model):
             embedding = tf.nn.dropout(embedding, self._config.drop_rate)
         terms = {}
         if self.critic is not None:
-            terms.update(self._critic_step(rgba, coeff, embedding))
+            # The critic learns from the moment the generator's image losses count.
+            terms.update(tf.cond(self.render_weight > 0.0, lambda: self._critic_step(rgba, coeff, embedding),
+                                 lambda: dict.fromkeys(CRITIC_TERMS, tf.constant(0.0))))
         with tf.GradientTape() as tape:
             found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True)
             if self.critic is not None:
@@ -124,7 +134,8 @@ class Samples(keras.callbacks.Callback):
         self._folder, self._faces, self._every = folder, (rgba, coeff, embedding), every
 
     def on_train_begin(self, logs=None):
-        self._sheet("start.png")
+        if not os.path.exists(os.path.join(self._folder, "start.png")):
+            self._sheet("start.png")
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0:
@@ -194,10 +205,10 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         validation_data=validation, validation_freq=every,
         validation_steps=-(-len(val) // config.batch_size),
         callbacks=[Schedule(config.render_start), StopOnNonFinite(),
-                   StatsLog(run.stats, "render", config.log_steps), SaveCheckpoints(manager), sheet,
+                   StatsLog(run.stats, "render", config.log_steps, steps * first_epoch),
+                   SaveCheckpoints(manager, run.file("texture.weights.h5")), sheet,
                    Progress("texture", steps * config.epoch, steps * first_epoch),
                    keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)])
-    trainer.network.save_weights(run.file("texture.weights.h5"))
 
 
 def _rows(packed: PackedPhotos, encoding: Encoding, pad_truth: int = 0):

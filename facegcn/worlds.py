@@ -14,7 +14,11 @@ from facegcn.fitting import landmark_targets
 from facegcn.morphable import ModelFileError, MorphableModel
 from facegcn.packed import PackedPhotos
 
+#: Number of the first portrait that is mixed with photos: far from the packed ones and stage rec's.
+_FIRST_MADE = 2_000_000
+
 _CURES = {
+    "demo": "set model_file to a model of your own (docs/model_format.md), or to '' for the procedural face",
     "ict": "convert a checkout of ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT) with\n"
            "  python -m facegcn.assets ict --source ICT-FaceKit --out {path}",
     "bfm09": "it is made from the licensed Basel Face Model 2009 and its companion files;\n"
@@ -23,20 +27,17 @@ _CURES = {
 
 
 def load_morphable(config: Config) -> MorphableModel:
-    """The morphable model of a config; the demo world's is made on first use (seconds).
+    """The morphable model of a config; the demo world's own is made on first use (seconds).
 
     Raises:
         UserError: the model file is absent or broken; says how to get it.
     """
-    path = config.path(config.model_file)
-    if config.world == "demo":
-        return _demo_model(path, config)
+    if config.world == "demo" and not config.model_file:
+        return _demo_model(config)
+    path = config.path(config.model_file or "model.npz")
     if not os.path.exists(path):
         raise UserError(f"the morphable model {path} is not there: " + _CURES[config.world].format(path=path))
-    try:
-        return MorphableModel.load(path)
-    except ModelFileError as error:
-        raise UserError(str(error)) from None
+    return _loaded(path)
 
 
 def ensure_demo_portraits(config: Config) -> str:
@@ -50,7 +51,7 @@ def ensure_demo_portraits(config: Config) -> str:
     folder = config.path(config.images)
     maker = PortraitMaker(load_morphable(config), size=config.img_size, seed=config.seed)
     missing = [i for i in range(config.demo_portraits)
-               if not os.path.exists(os.path.join(folder, f"portrait_{i:06d}.png"))]
+               if not os.path.exists(os.path.join(folder, "truth", f"portrait_{i:06d}.npz"))]
     if missing:
         print(f"making {config.demo_portraits} portraits with known truth in {folder}")
         write_portraits(maker, folder, first=0, count=config.demo_portraits, workers=config.workers)
@@ -73,8 +74,8 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
         def pictures():
             maker.make(0)  # compiles the kernels before the threads need them
             with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
-                for portrait in tqdm(pool.map(maker.make, range(len(names))), total=len(names),
-                                     desc="made portraits", dynamic_ncols=True):
+                made = pool.map(maker.make, range(_FIRST_MADE, _FIRST_MADE + len(names)))
+                for portrait in tqdm(made, total=len(names), desc="made portraits", dynamic_ncols=True):
                     albedo.append((portrait.albedo / 127.5 - 1.0).astype(np.float16))
                     yield portrait.rgba
 
@@ -89,18 +90,21 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
     return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth)
 
 
-def _demo_model(path: str, config: Config) -> MorphableModel:
-    """Loads the procedural face, making it anew when absent or of another density."""
+def _demo_model(config: Config) -> MorphableModel:
+    """The procedural face of the asked density, made on first use."""
     from facegcn.demo_face import make_demo_face
 
+    path = config.path(f"demo_face-{config.demo_vertices}.npz")
     if os.path.exists(path):
-        try:
-            model = MorphableModel.load(path)
-        except ModelFileError as error:
-            raise UserError(f"{error}; delete the file and it is made anew") from None
-        if abs(model.vertex_count - config.demo_vertices) <= 0.1 * config.demo_vertices:
-            return model
+        return _loaded(path)
     print(f"making the procedural face model {path}")
     model = make_demo_face(vertices=config.demo_vertices, seed=0)
     model.save(path)
     return model
+
+
+def _loaded(path: str) -> MorphableModel:
+    try:
+        return MorphableModel.load(path)
+    except ModelFileError as error:
+        raise UserError(str(error)) from None

@@ -14,7 +14,7 @@ import main
 from tests.faces import half_ellipsoid
 
 VERTICES = 775
-SETTINGS = {"demo_vertices": VERTICES, "demo_portraits": 14, "val_count": 2, "test_count": 3, "img_size": 64,
+SETTINGS = {"model_file": "model.npz", "demo_portraits": 14, "val_count": 2, "test_count": 3, "img_size": 64,
             "regressor_pixels": 32, "regressor_start": "", "rec_steps": 3, "rec_batch_size": 4, "rec_reuse": 2,
             "rec_photo_batch": 2, "epoch": 2, "batch_size": 4, "log_steps": 1, "buffer_size": 8, "render_start": 1.0,
             "made_portraits": 4}
@@ -145,13 +145,15 @@ def test_photos_without_a_face_or_unreadable_are_reported(world, tested, tmp_pat
     folder, flags = world
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "noise.png"), rng.integers(0, 255, (80, 80, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "noise.bmp"), rng.integers(0, 255, (80, 80, 3), np.uint8))
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     out = tmp_path / "out"
     assert main.main([*flags, "--mode", "test", "--input", str(tmp_path), "--output", str(out)]) == 1
     printed = capsys.readouterr().out
     assert "no face" in printed and "unreadable" in printed and "nothing was written" in printed
     photos = json.loads((out / "metrics.json").read_text())["photos"]
-    assert photos["noise"]["status"] == "no face" and photos["broken"]["status"] == "unreadable"
+    assert {name: row["status"] for name, row in photos.items()} == {
+        "broken": "unreadable", "noise.bmp": "no face", "noise.png": "no face"}
 
 
 @pytest.mark.parametrize(("flags", "words"), [
