@@ -17,7 +17,7 @@ from keras import layers, ops
 from facegcn import camera
 from facegcn.geometry import rotate, vertex_normals
 from facegcn.graph import ChebConv, MeshPool
-from facegcn.lighting import shading
+from facegcn.lighting import fit_light, shading
 from facegcn.rasterizer import rasterize
 from facegcn.regressor import build_regressor, load_weights
 from facegcn.renderer import render_colors
@@ -284,13 +284,15 @@ class FaceModel:
         delit: the refiner sees ten channels: the seven of the paper and the sampled colour
             divided by the estimated shading. Ours.
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
+        relight: the fine face is drawn in the light that best explains the photo with the fine
+            albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
 
     Raises:
         ValueError: visibility is neither ``depth`` nor ``normal``.
     """
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
-                 visibility="depth", delit=False, erosion=EROSION):
+                 visibility="depth", delit=False, erosion=EROSION, relight=False):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         self.morphable = morphable
@@ -300,6 +302,7 @@ class FaceModel:
         self.visibility = visibility
         self.delit = delit
         self.erosion = erosion
+        self.relight = relight
 
     def regress(self, rgba):
         """Coefficients (B, K) and features (B, E) of photos (B, H, W, 4), RGB in [-1, 1].
@@ -362,8 +365,12 @@ class FaceModel:
             outputs["fine_texture"] = self.texture_network(
                 [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled)], training=training)
         for kind in ("coarse", "fine"):
-            albedo = outputs[f"{kind}_texture"] * 0.5 + 0.5
-            lit = tf.clip_by_value(albedo * outputs["shading"], 0.0, 1.0)
+            albedo, light = outputs[f"{kind}_texture"] * 0.5 + 0.5, outputs["shading"]
+            if kind == "fine" and self.relight:
+                gamma = fit_light(albedo, outputs["normals"], sampled[..., :3] * 0.5 + 0.5, sampled[..., 3],
+                                  tf.convert_to_tensor(self.morphable.split(coeff).gamma))
+                light = outputs["fine_shading"] = shading(outputs["normals"], gamma)
+            lit = tf.clip_by_value(albedo * light, 0.0, 1.0)
             outputs[f"{kind}_color"] = lit * 2.0 - 1.0
             outputs[f"{kind}_render"] = self.render(outputs["rasterization"], lit)
         return outputs
@@ -409,4 +416,4 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
         network = build_texture_network(config.model, hierarchy, regressor.output[1].shape[-1], config.wide,
                                         config.nz, config.residual, 10 if config.delit else 7)
     return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit,
-                     config.erosion)
+                     config.erosion, config.relight)

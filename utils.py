@@ -19,7 +19,7 @@ from mesh_sampling import MeshHierarchy, generate_transform_matrices, load_hiera
 
 #: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",
-                         "delit", "visibility", "erosion")
+                         "delit", "visibility", "erosion", "relight")
 REGRESSOR_SETTINGS = ("img_size", "regressor", "regressor_pixels")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

@@ -61,6 +61,7 @@ class Config:
     nz: int = 512  # latent width of the 'normal' refiner [released code]
     residual: bool = True  # the head corrects the coarse albedo [ours]
     delit: bool = True  # the refiner also sees the photo divided by the shading [ours]
+    relight: bool = True  # the fine face's light is fitted anew to its albedo [ours]
     erosion: int = 9  # width of the ellipse that takes the skin mask's border off, pixels [released code]
     visibility: str = "depth"  # depth [ours] | normal [released code]
 
@@ -76,7 +77,7 @@ class Config:
     render_start: float = 0.0  # added to the epoch's render weight; 1 = image losses at once [ours]
     pixel_weight: float = 1.0  # trained in the loss set 'paper' [paper]
     identity_weight: float = 0.2  # [paper]
-    truth_weight: float = 8.0  # distance from the true albedo, on made portraits only [ours]
+    truth_weight: float = 6.0  # distance from the true albedo, on made portraits only [ours]
     symmetry_weight: float = 0.5  # [released code]
     variance_weight: float = 0.01  # [released code]
     gan: bool = False  # train against the image critic

@@ -79,3 +79,31 @@ def illuminate(albedo01, normals, gamma) -> tf.Tensor:
         (B, N, 3) RGB in [0, 1]. No gradient where the colour is clipped.
     """
     return tf.clip_by_value(albedo01 * shading(normals, gamma), 0.0, 1.0)
+
+
+def fit_light(albedo01, normals, colors01, weight, gamma, ridge: float = 0.005) -> tf.Tensor:
+    """Light that best explains seen colours with a given albedo: weighted least squares [ours].
+
+    Per channel it minimises sum_v w_v (albedo_v Y_v . g - colour_v)^2 + ridge sum_v w_v |g - g0|^2
+    around the light g0 that is given; with nothing seen it is g0. No gradient.
+
+    Args:
+        albedo01: (B, N, 3) in [0, 1].
+        normals: (B, N, 3) unit.
+        colors01: (B, N, 3) seen colours in [0, 1].
+        weight: (B, N) trust in each, 0 = not seen.
+        gamma: (B, 27) the light to start from.
+        ridge: pull to it.
+
+    Returns:
+        (B, 27) float32.
+    """
+    basis, batch = sh_basis(normals), tf.shape(gamma)[0]
+    residual = colors01 - albedo01 * shading(normals, gamma)
+    squares = tf.reshape(basis[..., :, None] * basis[..., None, :], (batch, -1, HARMONICS * HARMONICS))
+    matrix = tf.matmul(albedo01 * albedo01 * weight[..., None], squares, transpose_a=True)
+    matrix = tf.reshape(matrix, (batch, 3, HARMONICS, HARMONICS))
+    pull = ridge * tf.reduce_sum(weight, axis=1)[:, None, None, None] + 1e-6
+    right = tf.matmul(albedo01 * residual * weight[..., None], basis, transpose_a=True)
+    change = tf.linalg.solve(matrix + pull * tf.eye(HARMONICS), right[..., None])[..., 0]
+    return tf.stop_gradient(gamma + tf.reshape(change, (batch, 3 * HARMONICS)))

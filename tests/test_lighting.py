@@ -78,3 +78,21 @@ def test_bad_shapes():
         lighting.shading(np.zeros((1, 4, 3)), np.zeros((1, 9)))
     with pytest.raises(ValueError, match=r"normals must have shape \(B, N, 3\), got \(1, 4, 2\)"):
         lighting.sh_basis(np.zeros((1, 4, 2)))
+
+
+def test_fitted_light_is_the_light_of_the_photo():
+    rng = np.random.default_rng(5)
+    normals = rng.normal(size=(2, 400, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    albedo = rng.uniform(0.2, 0.9, (2, 400, 3)).astype(np.float32)
+    truth = rng.normal(0, 0.1, (2, 27)).astype(np.float32)
+    start = np.zeros((2, 27), np.float32)
+    weight = (rng.random((2, 400)) < 0.7).astype(np.float32)
+    seen = albedo * lighting.shading(normals, truth).numpy()
+    seen[weight == 0] = 99.0  # what is not seen must not count
+    found = lighting.fit_light(albedo, normals, seen, weight, start, ridge=1e-6).numpy()
+    np.testing.assert_allclose(found, truth, atol=2e-3)
+    pulled = lighting.fit_light(albedo, normals, seen, weight, start, ridge=10.0).numpy()
+    assert np.abs(pulled).max() < 0.1 * np.abs(truth).max()
+    nothing = lighting.fit_light(albedo, normals, seen, np.zeros_like(weight), start).numpy()
+    np.testing.assert_allclose(nothing, start, atol=1e-6)
