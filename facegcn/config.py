@@ -77,7 +77,7 @@ class Config:
     render_start: float = 0.0  # added to the epoch's render weight; 1 = image losses at once [ours]
     pixel_weight: float = 1.0  # trained in the loss set 'paper' [paper]
     identity_weight: float = 0.2  # [paper]
-    truth_weight: float = 6.0  # distance from the true albedo, on made portraits only [ours]
+    truth_weight: float = 3.0  # distance from the true albedo, on made portraits only [ours]
     symmetry_weight: float = 0.5  # [released code]
     variance_weight: float = 0.01  # [released code]
     gan: bool = False  # train against the image critic
