@@ -47,6 +47,8 @@ class Config:
     regressor: str = "small"  # small | resnet50 | frozen (FaceReconModel.pb)
     regressor_pixels: int = 112  # the CNN looks at the crop at this width
     regressor_start: str = ""  # starting weights (.npz), relative to the repository
+    regressor_file: str = "FaceReconModel.pb"  # graph of the 'frozen' regressor, relative to root_dir [released code]
+    facenet_file: str = ""  # FaceNetModel.pb, relative to root_dir: embedding and identity loss; "" = none [paper]
     rec_steps: int = 2000  # training steps of stage rec
     rec_batch_size: int = 32  # made portraits a step
     rec_reuse: int = 3  # times each made portrait is learnt from
@@ -91,6 +93,8 @@ class Config:
     workers: int = 2  # parallel image readers
     log_steps: int = 20  # training steps between lines of stats.jsonl
     test_batch_size: int = 8  # photos reconstructed at a time
+    light_cnn_file: str = ""  # converted LightCNN-29, relative to root_dir: identity cosine in test mode; "" = none
+    ir50_file: str = ""  # converted face.evoLVe IR-50, relative to root_dir: likewise; "" = none
 
     def path(self, name: str) -> str:
         """Where a file of the data folder is: ``name`` as it is when absolute, else in root_dir."""
