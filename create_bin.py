@@ -4,8 +4,8 @@
     python create_bin.py --config configs/ict.yaml --photos DIR photos -> aligned, masked -> packed
     python create_bin.py --config configs/ict.yaml --input DIR  segmented RGBA PNGs -> packed
 
-A photo's points are read from NAME.lm68.txt or NAME.txt beside it (5 or 68 rows "x y"), else MTCNN
-finds them. Lists of train, validation and test images and a contact sheet are written beside the file.
+A photo's points come from --landmarks, else from NAME.lm68.txt or NAME.txt beside it (5 or 68 rows "x y"),
+else MTCNN finds them. Lists of train, validation and test images and a contact sheet are written beside the file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 
 from facegcn import binfile, packing
 from facegcn.config import Config, UserError, config_from_arguments
+from facegcn.photo_companions import label_numbers, read_landmark_list
 from facegcn.worlds import ensure_demo_portraits, load_morphable
 from utils import find_images
 
@@ -33,8 +34,12 @@ def parse_arguments(arguments=None):
     source.add_argument("--input", metavar="DIR", help="segmented RGBA PNGs (default: the config's images)")
     source.add_argument("--photos", metavar="DIR", help="raw photos; their crops are kept in the config's images")
     source.add_argument("--legacy-float32", metavar="FILE", help="convert a file of the released code's layout")
-    add("--masks", metavar="DIR", help="with --photos: your own skin masks, NAME.png; they win")
-    add("--skin-labels", metavar="1,2,...", help="with --masks: the grey values that mean skin")
+    add("--landmarks", metavar="FILE", help="with --photos: lines of a file name and x, y of 5 or 68 points, such as "
+        "CelebA's list_landmarks_celeba.txt")
+    add("--masks", metavar="DIR", help="with --photos: your own skin masks, NAME.png, or CelebAMask-HQ's NAME_skin.png "
+        "and so on; they win")
+    add("--skin-labels", metavar="1,2,...", help="with --masks: the grey values that mean skin, or names of "
+        "CelebAMask-HQ's parts: skin,nose,...")
     add("--skin-only", action="store_true", help="with --photos: estimated masks leave out eyes, brows and mouth")
     add("--out", metavar="FILE.bin", help="the packed file (default: the config's bin_file)")
     for name, kind, text in (("root_dir", str, "data folder"), ("img_size", int, "crop width, pixels"),
@@ -45,12 +50,13 @@ def parse_arguments(arguments=None):
 
 def pack_photos(config: Config, args, out: str) -> packing.Summary:
     """Photos -> segmented PNGs in the config's images folder -> packed file."""
-    masks = packing.MaskSource(args.masks or "", _labels(args.skin_labels), not args.skin_only)
+    masks = packing.MaskSource(args.masks or "", label_numbers(args.skin_labels), not args.skin_only)
     if masks.folder and not os.path.isdir(masks.folder):
         raise UserError(f"--masks {masks.folder}: there is no such folder")
+    listed = read_landmark_list(args.landmarks) if args.landmarks else None
     paths = find_images(args.photos, "--photos")
     load = functools.partial(packing.load_photo, five_points_3d=load_morphable(config).five_points,
-                             size=config.img_size, masks=masks)
+                             size=config.img_size, masks=masks, listed=listed)
     return packing.pack(paths, load, config, out, keep_in=config.path(config.images))
 
 
@@ -81,21 +87,15 @@ def pack_legacy(config: Config, path: str, out: str) -> packing.Summary:
     return packing.pack(range(len(records)), load, config, out)
 
 
-def _labels(text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise UserError(f"--skin-labels {text}: write whole numbers with commas, for example 1,2,10") from None
-
-
 def main(arguments=None) -> int:
     """Returns the exit code: 0, 1 when nothing could be packed, 2 for a mistake the user can mend."""
     args = parse_arguments(arguments)
     try:
         config = config_from_arguments(args)
         out = args.out or config.path(config.bin_file)
-        if (args.masks or args.skin_only) and not args.photos:
-            raise UserError("--masks and --skin-only go with --photos; segmented PNGs carry their mask as alpha")
+        if (args.masks or args.skin_only or args.landmarks) and not args.photos:
+            raise UserError("--landmarks, --masks and --skin-only go with --photos; segmented PNGs are aligned and "
+                            "carry their mask as alpha")
         if args.photos:
             summary = pack_photos(config, args, out)
         elif args.legacy_float32:

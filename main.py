@@ -65,10 +65,7 @@ def train(config: Config, args) -> int:
     packed = read_packed(config, morphable.vertex_count)
     keras.utils.set_random_seed(config.seed)
     face_model = build_face_model(config, morphable)
-    other = RunFolder.latest(config, morphable, "regressor.npz", any_network=True)
-    if args.stage == "render" and other is None:
-        raise UserError(f"--stage render needs a trained regressor, and no run of '{config.name}' in "
-                        f"{config.runs_dir} has one: run --stage rec first, or --stage all")
+    other = _run_with_regressor(config, args.stage, morphable)
     run = run or RunFolder.create(config)
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
@@ -84,21 +81,46 @@ def train(config: Config, args) -> int:
         portraits = pack_made_portraits(config, morphable)
         made = (portraits, encode_packed(encoder, portraits))
     critic = build_critic(config.img_size, config.critic_norm) if config.gan else None
+    epochs_done = _load_imported(run, face_model.texture_network, critic)
     trainer = training.TextureTrainer(face_model, config, critic)
     run.log(f"stage render: {config.epoch} epochs of {split_sizes['train']} photos, losses '{config.losses}'")
-    training.train_texture(trainer, config, run, packed, encoding, made)
+    training.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
     run.log(f"done; sample sheets are in {run.file('samples')}")
     return 0
+
+
+def _run_with_regressor(config, stage, morphable):
+    """The latest run with a trained regressor of the config's kind; None without one, or when it is frozen.
+
+    Raises UserError where the stage does not go with that.
+    """
+    from utils import RunFolder
+
+    if config.regressor == "frozen":
+        if stage == "rec":
+            raise UserError(f"--stage rec trains a regressor, and this config's is frozen "
+                            f"({config.path(config.regressor_file)}): there is nothing to train. Run --stage render "
+                            "or all, or choose another with --set regressor=resnet50")
+        return None
+    run = RunFolder.latest(config, morphable, "regressor.npz", any_network=True)
+    if stage == "render" and run is None:
+        raise UserError(f"--stage render needs a trained regressor, and no run of '{config.name}' in "
+                        f"{config.runs_dir} has one: run --stage rec first, or --stage all")
+    return run
 
 
 def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
     """Leaves a trained regressor in the model and in the run folder, which holds all its textures depend on.
 
     The run's own comes first, then one that the run has begun to train, then another run's, then a new one.
+    A frozen one is in its file already.
     """
     from facegcn import rec_training
     from facegcn.regressor import load_weights, save_weights
 
+    if config.regressor == "frozen":
+        run.log(f"regressor: {face_model.regressor.path}, frozen")
+        return
     own = run.file("regressor.npz")
     begun = os.path.exists(run.file("checkpoints", "regressor", "checkpoint"))
     if stage != "rec" and os.path.exists(own):
@@ -114,10 +136,29 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
     load_weights(face_model.regressor, own)
 
 
+def _load_imported(run, network, critic=None) -> int:
+    """Loads the weights of a run that was imported from the released code; returns the epochs behind them, or 0."""
+    from facegcn.tf1_checkpoint import WEIGHTS_FILE, imported_weights
+    from model import load_released_weights
+
+    arrays = imported_weights(run)
+    if not arrays:
+        return 0
+    load_released_weights(network, arrays)
+    loaded = "texture network"
+    if critic is not None and any(name.startswith("image_disc/") for name in arrays):
+        load_released_weights(critic, arrays)
+        loaded += " and critic"
+    print(f"{loaded}: {run.file(WEIGHTS_FILE)}")
+    return int(arrays["epochs_done"])
+
+
 def test(config: Config, args) -> int:
     """Reconstructs --input, or the held-out packed images; 1 when nothing could be reconstructed."""
+    from facegcn.face_recognition import load_recognizers
     from facegcn.packed import read_packed
     from facegcn.reconstruction import Reconstructor, load_jobs, packed_jobs, print_summary
+    from facegcn.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.worlds import load_morphable
     from model import build_face_model
     from utils import RunFolder, find_images, init_sampling
@@ -125,8 +166,8 @@ def test(config: Config, args) -> int:
     output = args.output or os.path.join("results", config.run_name)
     if args.input and os.path.realpath(output) == os.path.realpath(args.input):
         raise UserError(f"--output {output} is the --input folder: give another, or results are taken for photos")
-    morphable = load_morphable(config)
-    texture_run = RunFolder.latest(config, morphable, "texture.weights.h5")
+    morphable, recognizers = load_morphable(config), load_recognizers(config)
+    texture_run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
     config = texture_run.with_architecture(config) if texture_run else config
     face_model = build_face_model(config, morphable, with_texture=texture_run is not None)
     _load_trained(config, face_model, texture_run)
@@ -139,7 +180,8 @@ def test(config: Config, args) -> int:
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         adjacency = hierarchy.adjacencies[0]
-    rows = Reconstructor(face_model, adjacency, output, config.fit_steps).run(jobs, config.test_batch_size)
+    reconstructor = Reconstructor(face_model, adjacency, output, config.fit_steps, recognizers)
+    rows = reconstructor.run(jobs, config.test_batch_size)
     print_summary(rows, jobs, output)
     return 0 if any(job.rgba is not None for job in jobs) else 1
 
@@ -150,7 +192,9 @@ def _load_trained(config, face_model, texture_run) -> None:
     from utils import RunFolder
 
     run = texture_run or RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
-    if run is not None:
+    if config.regressor == "frozen":
+        print(f"regressor: {face_model.regressor.path}, frozen")
+    elif run is not None:
         load_weights(face_model.regressor, run.file("regressor.npz"))
         print(f"regressor: {run.path}")
     else:
@@ -158,12 +202,14 @@ def _load_trained(config, face_model, texture_run) -> None:
         print(f"regressor: not trained, so every face begins at {start}"
               + (" and is fitted to its photo" if config.fit_steps else "")
               + "; train one with: python main.py --mode train --stage rec")
-    if texture_run is not None:
+    if texture_run is None:
+        print("texture network: not trained; the coarse texture is completed with the colours seen in "
+              "the photo. Train one with: python main.py --mode train")
+    elif os.path.exists(texture_run.file("texture.weights.h5")):
         face_model.texture_network.load_weights(texture_run.file("texture.weights.h5"))
         print(f"texture network: {texture_run.path}")
     else:
-        print("texture network: not trained; the coarse texture is completed with the colours seen in "
-              "the photo. Train one with: python main.py --mode train")
+        _load_imported(texture_run, face_model.texture_network)
 
 
 def main(arguments=None) -> int:
@@ -171,6 +217,9 @@ def main(arguments=None) -> int:
     args = parse_arguments(arguments)
     try:
         config = config_from_arguments(args)
+        from facegcn.asset_check import require_assets  # imports TensorFlow, for which --help need not wait
+
+        require_assets(config)
         return train(config, args) if args.mode == "train" else test(config, args)
     except (UserError, BinFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

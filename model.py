@@ -7,6 +7,7 @@ carried over (``load_released_weights``).
 
 from __future__ import annotations
 
+import copy
 import os
 
 import keras
@@ -15,11 +16,13 @@ import tensorflow as tf
 from keras import layers, ops
 
 from facegcn import camera
+from facegcn.frozen import FrozenFaceNet
 from facegcn.geometry import rotate, vertex_normals
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.lighting import fit_light, shading
+from facegcn.normalization import BatchNorm, ImageNorm
 from facegcn.rasterizer import rasterize
-from facegcn.regressor import build_regressor, load_weights
+from facegcn.regressor import build_regressor, feature_count, load_weights
 from facegcn.renderer import render_colors
 from facegcn.sampling import EROSION, delit_colors, eroded_mask, sample_colors
 from facegcn.visibility import depth_visible
@@ -212,10 +215,9 @@ def build_critic(size: int = 224, norm: str = "batch") -> keras.Model:
         x = layers.Conv2D(width, 3 if i else 1, padding="same", kernel_initializer="he_normal",
                           name=f"conv{i + 1}_1")(x)
         if norm == "batch":
-            x = layers.BatchNormalization(momentum=0.9, epsilon=0.001, scale=False,
-                                          name=f"conv{i + 1}_1.BatchNorm")(x)
+            x = BatchNorm(momentum=0.9, epsilon=0.001, name=f"conv{i + 1}_1.BatchNorm")(x)
         elif norm == "layer":
-            x = layers.GroupNormalization(groups=1, name=f"conv{i + 1}_1.LayerNorm")(x)
+            x = ImageNorm(name=f"conv{i + 1}_1.LayerNorm")(x)
         x = layers.LeakyReLU(negative_slope=0.2)(x)
     score = layers.Conv2D(1, x.shape[1], padding="valid", kernel_initializer="he_normal", name="outputs")(x)
     return keras.Model(image, layers.Flatten()(score), name="image_disc")
@@ -276,8 +278,7 @@ class FaceModel:
         morphable: a facegcn.morphable.MorphableModel.
         texture_network: from ``build_texture_network``; None gives coarse results only
             (``fine_*`` then equal ``coarse_*``).
-        regressor: Keras model RGB -> [coefficients, features], see facegcn.regressor; needed by
-            ``regress`` only.
+        regressor: RGB -> [coefficients, features], see facegcn.regressor; needed by ``regress`` only.
         image_size: width and height of the aligned crop, pixels.
         visibility: ``depth`` (facing the camera, nothing in front) or ``normal`` (facing only,
             as the released code).
@@ -286,13 +287,15 @@ class FaceModel:
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
         relight: the fine face is drawn in the light that best explains the photo with the fine
             albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
+        facenet: frozen network RGB -> identity features (``frozen.FrozenFaceNet``), which then are
+            the last part of the embedding; or None.
 
     Raises:
         ValueError: visibility is neither ``depth`` nor ``normal``.
     """
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
-                 visibility="depth", delit=False, erosion=EROSION, relight=False):
+                 visibility="depth", delit=False, erosion=EROSION, relight=False, facenet=None):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         self.morphable = morphable
@@ -303,16 +306,28 @@ class FaceModel:
         self.delit = delit
         self.erosion = erosion
         self.relight = relight
+        self.facenet = facenet
+
+    def at_size(self, image_size: int) -> FaceModel:
+        """The same model, sharing everything, for crops of another width in pixels."""
+        other = copy.copy(self)
+        other.image_size = image_size
+        return other
 
     def regress(self, rgba):
-        """Coefficients (B, K) and features (B, E) of photos (B, H, W, 4), RGB in [-1, 1].
+        """Coefficients (B, K) and embedding (B, E) of photos (B, H, W, 4), RGB in [-1, 1].
+
+        The embedding is the regressor's features, then FaceNet's where the model has it [paper].
 
         Raises:
             ValueError: the model was built without a regressor.
         """
         if self.regressor is None:
             raise ValueError("this FaceModel has no regressor")
-        return self.regressor(rgba[..., :3], training=False)
+        coeff, features = self.regressor(rgba[..., :3], training=False)
+        if self.facenet is not None:
+            features = tf.concat([features, self.facenet(rgba[..., :3])], axis=-1)
+        return coeff, features
 
     def geometry(self, coeff):
         """Everything that follows from the coefficients alone.
@@ -405,15 +420,18 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
         with_texture: False leaves the texture network out.
 
     Raises:
-        UserError: the starting weights are absent or do not fit.
+        UserError: the starting weights, or the files of the frozen networks, are absent or do not fit.
     """
-    regressor = build_regressor(config.regressor, morphable, config.img_size, config.regressor_pixels)
-    if config.regressor_start:
+    regressor = build_regressor(config.regressor, morphable, config.img_size, config.regressor_pixels,
+                                config.path(config.regressor_file))
+    if config.regressor_start and config.regressor != "frozen":
         load_weights(regressor, os.path.join(os.path.dirname(os.path.abspath(__file__)), config.regressor_start))
+    facenet = FrozenFaceNet(config.path(config.facenet_file)) if config.facenet_file else None
     network = None
     if with_texture:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
-        network = build_texture_network(config.model, hierarchy, regressor.output[1].shape[-1], config.wide,
-                                        config.nz, config.residual, 10 if config.delit else 7)
+        width = feature_count(regressor) + (facenet.feature_count if facenet else 0)
+        network = build_texture_network(config.model, hierarchy, width, config.wide, config.nz, config.residual,
+                                        10 if config.delit else 7)
     return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit,
-                     config.erosion, config.relight)
+                     config.erosion, config.relight, facenet)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from facegcn.fitting import CoefficientFitter
 from facegcn.packed import PackedPhotos, batches
+from facegcn.regressor import digest as regressor_digest
 
 
 class Encoding(NamedTuple):
@@ -19,7 +20,7 @@ class Encoding(NamedTuple):
 
     Attributes:
         coeff: (M, K) float32 coefficients.
-        embedding: (M, E) float32 features.
+        embedding: (M, E) float32 features of the regressor, then of FaceNet where the model has it.
     """
 
     coeff: np.ndarray
@@ -27,7 +28,7 @@ class Encoding(NamedTuple):
 
 
 class PhotoEncoder:
-    """Regresses photos, and fits the coefficients of those with known landmarks where that is asked.
+    """Regresses photos, and then fits their coefficients where that is asked.
 
     Args:
         face_model: a FaceModel with a regressor.
@@ -46,18 +47,17 @@ class PhotoEncoder:
             targets: (B, 73, 2) landmark targets, see fitting.landmark_targets; NaN where unknown.
         """
         coeff, embedding = (np.array(part) for part in self.face_model.regress(rgba))
-        known = np.flatnonzero(np.isfinite(targets).any(axis=(1, 2)))
-        if self._fitter is not None and len(known):
-            coeff[known] = self._fitter(np.asarray(rgba)[known], coeff[known], targets[known])
+        if self._fitter is not None:
+            coeff = self._fitter(rgba, coeff, targets)
         return Encoding(coeff, embedding)
 
 
 def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int = 16) -> Encoding:
     """Encodes every record of a packed file, or reads the result kept beside it.
 
-    The kept file's name holds a hash of the regressor's weights, the morphable model, the packed
-    file's size and time, the landmark targets and the fit, so a stale one is never used; older
-    ones are removed.
+    The kept file's name holds a hash of the regressor, FaceNet's file, the morphable model, the
+    packed file's size and time, the landmark targets and the fit, so a stale one is never used;
+    older ones are removed.
 
     Args:
         encoder: what encodes a batch.
@@ -84,11 +84,9 @@ def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int =
 
 def _key(encoder, packed) -> str:
     """Sixteen hexadecimal digits over everything the encoding depends on."""
-    digest = hashlib.sha256()
-    face_model = encoder.face_model
-    for weight in face_model.regressor.weights:
-        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    digest.update(np.ascontiguousarray(packed.targets).tobytes())
-    status = os.stat(packed.path)
-    digest.update(f"{face_model.morphable.digest} {status.st_size} {status.st_mtime_ns} {encoder.fit_steps}".encode())
+    face_model, status = encoder.face_model, os.stat(packed.path)
+    facenet = face_model.facenet.digest if face_model.facenet is not None else ""
+    digest = hashlib.sha256(np.ascontiguousarray(packed.targets).tobytes())
+    digest.update(f"{regressor_digest(face_model.regressor)} {facenet} {face_model.morphable.digest} "
+                  f"{status.st_size} {status.st_mtime_ns} {encoder.fit_steps}".encode())
     return digest.hexdigest()[:16]

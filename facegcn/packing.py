@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-import cv2
 import numpy as np
 import tqdm
 
 from facegcn import binfile, photos
 from facegcn.config import Config
 from facegcn.morphable import LANDMARK_COUNT
+from facegcn.photo_companions import MaskError, MaskSource, own_mask
 from facegcn.report import contact_sheet, draw_points, write_png
 from facegcn.skin import crop_mask
 
@@ -57,21 +57,6 @@ class Summary:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class MaskSource:
-    """Where the skin masks of photos come from.
-
-    Attributes:
-        folder: of the user's masks, ``NAME.png``, as large as the photo or as the crop; "" = none.
-        labels: grey values that mean skin in these masks; () = everything above half.
-        keep_features: for estimated masks, see ``skin.skin_mask``.
-    """
-
-    folder: str = ""
-    labels: tuple[int, ...] = ()
-    keep_features: bool = True
-
-
 # ---------------------------------------------------------------- sources
 def load_segmented(path: str, size: int) -> Item:
     """Reads one segmented RGBA picture and the points beside it.
@@ -104,24 +89,28 @@ def checked_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
     return rgba
 
 
-def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSource) -> Item:
+def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSource,
+               listed: Mapping[str, np.ndarray] | None = None) -> Item:
     """A photo aligned and masked.
 
     Args:
-        path: the photo; its points are taken from the file beside it, else found by the detector.
+        path: the photo.
         five_points_3d: (5, 3) of the mean face, decimetre.
         size: width of the crop, pixels.
         masks: where its skin mask comes from.
+        listed: points (5, 2) or (68, 2) by file name without ending; a photo that is not in it takes them from the
+            file beside it, else from the detector.
 
     Raises:
         Rejected: unreadable, no face, bad points or mask, or a mask without skin.
     """
     try:
-        image = photos.read_image(path)
-        aligned = photos.align_photo(image, photos.points_beside(path), five_points_3d, size)
-    except photos.PhotoError as error:
+        image, points = photos.read_image(path), (listed or {}).get(_stem(path))
+        points = photos.points_beside(path) if points is None else points
+        aligned = photos.align_photo(image, points, five_points_3d, size)
+        mask = own_mask(path, image.shape[:2], aligned.crop, masks)
+    except (photos.PhotoError, MaskError) as error:
         raise Rejected(str(error)) from None
-    mask = _own_mask(path, image.shape[:2], aligned.crop, masks)
     if mask is None:
         mask = crop_mask(image, aligned, masks.keep_features)
     if not mask.any():
@@ -129,27 +118,6 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
     points = aligned.points if aligned.landmarks is None else aligned.landmarks
     remark = "" if aligned.status == "ok" else aligned.status
     return Item(_stem(path), np.concatenate([aligned.crop.image, mask[..., None]], axis=-1), points, remark)
-
-
-def _own_mask(path: str, shape, crop: photos.Crop, source: MaskSource) -> np.ndarray | None:
-    """(size, size) uint8 mask of the user's for a photo, or None where there is none."""
-    file = os.path.join(source.folder, _stem(path) + ".png")
-    if not source.folder or not os.path.exists(file):
-        return None
-    mask = cv2.imread(file, cv2.IMREAD_UNCHANGED)
-    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise Rejected(f"its mask {file} is no 8-bit grey PNG")
-    if source.labels:
-        mask = np.isin(mask, source.labels)
-    else:
-        mask = mask > (127 if mask.max() > 1 else 0)
-    mask = np.where(mask, 255, 0).astype(np.uint8)
-    if mask.shape == crop.inside.shape:
-        return mask * crop.inside
-    if mask.shape != tuple(shape):
-        raise Rejected(f"its mask {file} is {mask.shape[1]} x {mask.shape[0]} pixels, the photo "
-                       f"{shape[1]} x {shape[0]}")
-    return photos.warp(mask, crop.transform, len(crop.inside), nearest=True) * crop.inside
 
 
 def _stem(path: str) -> str:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from facegcn import binfile, camera, evaluation, export, photos
 from facegcn.completion import complete_texture
 from facegcn.encoding import PhotoEncoder
+from facegcn.face_recognition import identity_metrics
 from facegcn.fitting import landmark_targets
 from facegcn.morphable import LANDMARK_COUNT
 from facegcn.packed import PackedPhotos, to_network_range
@@ -119,11 +120,13 @@ class Reconstructor:
             with the colours seen in the photo (facegcn.completion).
         adjacency: (N, N) sparse adjacency of the template, for the completion.
         output: folder; made when absent.
-        fit_steps: fitting after regression, of photos with known landmarks.
+        fit_steps: steps of fitting after regression; 0 = none.
+        recognizers: measure identity (facegcn.face_recognition.load_recognizers); none by default.
     """
 
-    def __init__(self, face_model, adjacency, output: str, fit_steps: int = 0):
+    def __init__(self, face_model, adjacency, output: str, fit_steps: int = 0, recognizers=None):
         self._model, self._adjacency, self._output = face_model, adjacency, output
+        self._recognizers = recognizers or {}
         self._encode = PhotoEncoder(face_model, fit_steps)
         self.completed = face_model.texture_network is None
         self._rows = {}
@@ -154,9 +157,20 @@ class Reconstructor:
         coeff, embedding = self._encode(rgba, targets)
         outputs = self._reconstruct(rgba, coeff, embedding)
         side = self._side_view(outputs, coeff)
+        identity = self._identity(np.asarray(rgba)[..., :3], outputs)
         for i, job in enumerate(jobs):
             single = {key: np.asarray(value[i]) for key, value in outputs.items() if key != "rasterization"}
             self._write(job, np.asarray(rgba[i]), coeff[i], single, side[i])
+            job.metrics.update(identity[i])
+
+    def _identity(self, photos, outputs):
+        """Identity metrics of each photo's overlays, as dicts; empty ones without recognizers."""
+        overlays = {kind: np.asarray(overlay(photos, outputs[f"{kind}_render"])) for kind in ("coarse", "fine")}
+        return identity_metrics(self._recognizers, photos, overlays, self._pixels(np.asarray(outputs["landmarks"])))
+
+    def _pixels(self, points):
+        """Projected points from [-1, 1] to pixels of the crop."""
+        return points * (self._model.image_size / 2) + self._model.image_size / 2
 
     def _reconstruct(self, rgba, coeff, embedding):
         """FaceModel.reconstruct, with the completed texture in place of the network's when untrained."""
@@ -218,7 +232,7 @@ class Reconstructor:
             triangles=self._model.morphable.triangles,
             **{key: outputs[key] for key in ("coarse_texture", "fine_texture", "coarse_color", "fine_color")},
             visible=outputs["projected_color"][..., 3],
-            landmarks=outputs["landmarks"] * (self._model.image_size / 2) + self._model.image_size / 2,
+            landmarks=self._pixels(outputs["landmarks"]),
             camera_position=np.float32([0, 0, camera.CAMERA_DISTANCE]),
             camera_fov_y=np.float32(camera.FOV_Y), image_size=np.int32(self._model.image_size),
             crop_transform=job.transform)

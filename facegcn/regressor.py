@@ -6,11 +6,14 @@ Output layers start at zero, so an untrained regressor gives the mean face.
 
 from __future__ import annotations
 
+import hashlib
+
 import keras
 import numpy as np
 from keras import layers
 
 from facegcn.config import UserError
+from facegcn.frozen import FrozenRegressor
 from facegcn.morphable import MorphableModel
 
 #: Typical size of each part of the coefficients; the network's outputs are multiplied by it.
@@ -18,22 +21,27 @@ PART_SCALES = {"id": 1.0, "exp": 1.0, "tex": 1.0, "angles": 0.3, "gamma": 0.3, "
 _SMALL_WIDTHS = (24, 40, 64, 96, 160)
 
 
-def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner_size: int) -> keras.Model:
-    """Keras model: RGB (B, image_size, image_size, 3) in [-1, 1] -> [coefficients (B, K), features (B, E)].
+def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner_size: int,
+                    frozen_file: str = "") -> keras.Model | FrozenRegressor:
+    """RGB (B, image_size, image_size, 3) in [-1, 1] -> [coefficients (B, K), features (B, E)].
 
     Args:
-        kind: ``resnet50`` (features 2048) or ``small`` (a residual net for laptops, features 160).
+        kind: ``resnet50`` (features 2048), ``small`` (a residual net for laptops, features 160), or
+            ``frozen`` (the paper's network from its file, features 2048), which cannot be trained.
         morphable: gives the widths of the coefficient parts.
-        image_size: width and height of the input, pixels.
+        image_size: width and height of the input, pixels; the frozen network takes any.
         inner_size: the CNN sees the image shrunk to this width by averaging; divides image_size.
+        frozen_file: ``FaceReconModel.pb`` of the frozen kind.
+
+    Returns:
+        a Keras model, or a ``frozen.FrozenRegressor``, which is called alike.
 
     Raises:
-        UserError: inner_size does not divide image_size, or the frozen network is asked for.
+        UserError: inner_size does not divide image_size, or the frozen network's file will not do.
         ValueError: unknown kind.
     """
     if kind == "frozen":
-        raise UserError("regressor 'frozen' (FaceReconModel.pb) is not part of this version; "
-                        "--set regressor=resnet50 trains one here")
+        return FrozenRegressor(frozen_file, morphable.coefficient_count)
     if image_size % inner_size:
         raise UserError(f"regressor_pixels={inner_size} must divide img_size={image_size}")
     image = keras.Input((image_size, image_size, 3), name="rgb")
@@ -47,7 +55,7 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
     elif kind == "small":
         seen = features = _small_backbone(shrunk)
     else:
-        raise ValueError(f"unknown regressor '{kind}', expected 'small' or 'resnet50'")
+        raise ValueError(f"unknown regressor '{kind}', expected 'small', 'resnet50' or 'frozen'")
     parts = [layers.Rescaling(scale, name=f"{name}_scale")(
                  layers.Dense(size, kernel_initializer="zeros", name=name)(seen))
              for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes)]
@@ -101,6 +109,21 @@ def _residual_block(x, width, stride, name):
     y = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{name}_conv2")(y)
     y = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm2")(y)
     return layers.ReLU()(layers.Add()([shortcut, y]))
+
+
+def feature_count(regressor) -> int:
+    """Width E of a regressor's features."""
+    return regressor.feature_count if isinstance(regressor, FrozenRegressor) else regressor.output[1].shape[-1]
+
+
+def digest(regressor) -> str:
+    """Sixteen hexadecimal digits that differ for regressors that say different things of a photo."""
+    if isinstance(regressor, FrozenRegressor):
+        return regressor.digest
+    found = hashlib.sha256()
+    for weight in regressor.weights:
+        found.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return found.hexdigest()[:16]
 
 
 def save_weights(network: keras.Model, path: str) -> None:

@@ -20,10 +20,12 @@ from facegcn.losses import (
     LossWeights,
     critic_losses,
     generator_adversarial_loss,
+    identity_loss,
     schedule,
     texture_losses,
     truth_loss,
 )
+from facegcn.losses import overlay as skin_overlay
 from facegcn.packed import PackedPhotos, batches
 from facegcn.report import contact_sheet
 
@@ -32,24 +34,21 @@ class TextureTrainer(keras.Model):
     """One training step of the texture network, and of the critic when there is one.
 
     Args:
-        face_model: a FaceModel with a texture network.
+        face_model: a FaceModel with a texture network; the identity term is there when it has FaceNet.
         config: the weights of the loss terms, ``drop_rate``, ``clip_norm``, ``critic_steps``.
         critic: the image critic, or None.
-        identity_features: frozen network RGB (B, H, W, 3) in [-1, 1] -> (B, E), or None: then the
-            identity term is absent.
     """
 
-    def __init__(self, face_model, config, critic=None, identity_features=None):
+    def __init__(self, face_model, config, critic=None):
         super().__init__(name="texture_trainer")
         self.face_model = face_model
         self.network = face_model.texture_network
         self.critic = critic
         self._config = config
-        self._identity_features = identity_features
         self.render_weight = tf.Variable(0.0, trainable=False, name="render_weight")
         self.refine_weight = tf.Variable(1.0, trainable=False, name="refine_weight")
         if critic is not None:
-            self.critic_optimizer = keras.optimizers.Adam(config.lr, clipnorm=config.clip_norm)
+            self.critic_optimizer = adam(config.lr, config.clip_norm)
             self.critic_optimizer.build(critic.trainable_variables)
 
     def weights_now(self) -> LossWeights:
@@ -60,28 +59,37 @@ class TextureTrainer(keras.Model):
                            variance=config.variance_weight, pixel=config.pixel_weight,
                            losses=config.losses)
 
-    def generator_terms(self, rgba, coeff, embedding, truth=None, training: bool = False):
-        """(loss terms, outputs of FaceModel.reconstruct) for a batch; arguments as in ``train_step``."""
-        outputs = self.face_model.reconstruct(rgba, coeff, embedding, training=training)
-        terms = texture_losses(outputs, rgba, self.face_model.morphable, self.weights_now(),
-                               network=self.network, identity_features=self._identity_features)
+    def generator_terms(self, rgba, coeff, embedding, truth=None, training: bool = False, seen=None):
+        """(loss terms, outputs of FaceModel.reconstruct) for a batch; arguments as in ``train_step``.
+
+        ``seen`` is the embedding as the network gets it, with dropout; None = as it is.
+        """
+        outputs = self.face_model.reconstruct(rgba, coeff, embedding if seen is None else seen, training=training)
+        terms = texture_losses(outputs, rgba, self.face_model.morphable, self.weights_now(), network=self.network,
+                               identity=self._identity(outputs, rgba, embedding))
         if truth is not None:
             terms["truth"] = truth_loss(outputs["fine_texture"], truth)
             terms["total"] += self._config.truth_weight * terms["truth"]
         return terms, outputs
 
+    def _identity(self, outputs, rgba, embedding):
+        """The identity term, or None without FaceNet or weight; the photo's features end its embedding."""
+        facenet = self.face_model.facenet
+        if facenet is None or not self._config.identity_weight:
+            return None
+        return identity_loss(embedding[:, -facenet.feature_count:], facenet(skin_overlay(outputs["fine_render"], rgba)))
+
     def train_step(self, batch):
         """Batch: (rgba, coeff, embedding), and the true albedo (B, N, 3) where made portraits take part."""
         rgba, coeff, embedding, *truth = batch
-        if self._config.drop_rate:
-            embedding = tf.nn.dropout(embedding, self._config.drop_rate)
+        seen = tf.nn.dropout(embedding, self._config.drop_rate) if self._config.drop_rate else embedding
         terms = {}
         if self.critic is not None:
             # The critic learns from the moment the generator's image losses count.
-            terms.update(tf.cond(self.render_weight > 0.0, lambda: self._critic_step(rgba, coeff, embedding),
+            terms.update(tf.cond(self.render_weight > 0.0, lambda: self._critic_step(rgba, coeff, seen),
                                  lambda: dict.fromkeys(CRITIC_TERMS, tf.constant(0.0))))
         with tf.GradientTape() as tape:
-            found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True)
+            found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True, seen=seen)
             if self.critic is not None:
                 adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
                 active = tf.cast(self.render_weight > 0.0, tf.float32)
@@ -94,10 +102,13 @@ class TextureTrainer(keras.Model):
     def _critic_step(self, rgba, coeff, embedding):
         """``critic_steps`` updates of the critic on this batch's renders."""
         fake = tf.stop_gradient(self.face_model.reconstruct(rgba, coeff, embedding)["fine_render"])
+        self.critic_optimizer.learning_rate.assign(self.optimizer.learning_rate)  # they decay together
         for _ in range(self._config.critic_steps):
             with tf.GradientTape() as tape:
                 terms = critic_losses(self.critic, fake, rgba)
-            gradients = tape.gradient(terms["critic"], self.critic.trainable_variables)
+                # The released code weighs this side too; it decides how often the clipped norm is reached.
+                weighed = self._config.adv_lambda * terms["critic"]
+            gradients = tape.gradient(weighed, self.critic.trainable_variables)
             self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
         return terms
 
@@ -105,6 +116,18 @@ class TextureTrainer(keras.Model):
         """The loss terms of a validation batch."""
         terms, _ = self.generator_terms(*batch)
         return terms
+
+
+def adam(learning_rate, clip_norm: float) -> keras.optimizers.Adam:
+    """Adam with TensorFlow 1's epsilon, 1e-8; each variable's gradient is clipped to a norm [released code].
+
+    Keras' own epsilon of 1e-7 would slow the weights whose gradients are small.
+
+    Args:
+        learning_rate: a number or a Keras schedule.
+        clip_norm: greatest norm of a variable's gradient.
+    """
+    return keras.optimizers.Adam(learning_rate, epsilon=1e-8, clipnorm=clip_norm)
 
 
 class Schedule(keras.callbacks.Callback):
@@ -162,7 +185,7 @@ def to_uint8(image) -> np.ndarray:
 
 
 def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, encoding: Encoding,
-                  made: tuple[PackedPhotos, Encoding] | None = None) -> None:
+                  made: tuple[PackedPhotos, Encoding] | None = None, epochs_done: int = 0) -> None:
     """Runs stage ``render``; writes checkpoints, statistics, sample sheets and ``texture.weights.h5``.
 
     Args:
@@ -173,6 +196,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         encoding: of all its records.
         made: made portraits and their encoding; every second example is one of them. With a dozen
             photos alone the networks would learn these photos by heart.
+        epochs_done: epochs that imported weights have behind them; a checkpoint in the run knows better.
 
     Raises:
         callbacks.TrainingStopped: a loss term is not finite.
@@ -187,11 +211,10 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         portraits = made[0].examples(made[0].splits["train"], _rows(*made), config.buffer_size, config.seed)
         examples = tf.data.Dataset.sample_from_datasets([examples, portraits], [0.5, 0.5], seed=config.seed)
     steps = max(1, count // config.batch_size)
-    trainer.compile(optimizer=keras.optimizers.Adam(
-        keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True),
-        clipnorm=config.clip_norm))
+    decayed = keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True)
+    trainer.compile(optimizer=adam(decayed, config.clip_norm))
     trainer.optimizer.build(trainer.network.trainable_variables)
-    manager = checkpoint_manager(trainer, run)
+    manager = checkpoint_manager(trainer, run, epochs_done)
     manager.restore_or_initialize()
     first_epoch = int(manager.checkpoint.epoch.numpy())
     every = max(1, round(config.eval)) if config.eval else config.epoch
@@ -218,10 +241,10 @@ def _rows(packed: PackedPhotos, encoding: Encoding, pad_truth: int = 0):
     return (*encoding, packed.unknown_truth(pad_truth)) if pad_truth else tuple(encoding)
 
 
-def checkpoint_manager(trainer: TextureTrainer, run) -> tf.train.CheckpointManager:
+def checkpoint_manager(trainer: TextureTrainer, run, epochs_done: int = 0) -> tf.train.CheckpointManager:
     """Checkpoints of network, optimiser, critic and epoch in the run's ``checkpoints/texture``."""
     parts = {"network": trainer.network, "optimizer": trainer.optimizer,
-             "epoch": tf.Variable(0, dtype=tf.int64, trainable=False)}
+             "epoch": tf.Variable(epochs_done, dtype=tf.int64, trainable=False)}
     if trainer.critic is not None:
         parts.update(critic=trainer.critic, critic_optimizer=trainer.critic_optimizer)
     return tf.train.CheckpointManager(tf.train.Checkpoint(**parts), run.file("checkpoints", "texture"),

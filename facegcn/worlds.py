@@ -8,7 +8,7 @@ import os
 import numpy as np
 from tqdm import tqdm
 
-from facegcn import binfile
+from facegcn import bfm09, bfm_files, binfile
 from facegcn.config import Config, UserError
 from facegcn.fitting import landmark_targets
 from facegcn.morphable import ModelFileError, MorphableModel
@@ -21,13 +21,14 @@ _CURES = {
     "demo": "set model_file to a model of your own (docs/model_format.md), or to '' for the procedural face",
     "ict": "convert a checkout of ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT) with\n"
            "  python -m facegcn.assets ict --source ICT-FaceKit --out {path}",
-    "bfm09": "it is made from the licensed Basel Face Model 2009 and its companion files;\n"
-             "docs/model_format.md tells how to bring a model of your own",
+    "bfm09": "make it from the licensed Basel Face Model 2009 and its companion files (docs/bfm09.md) with\n"
+             "  python -m facegcn.assets bfm09 --source DIR --out {path}",
 }
 
 
 def load_morphable(config: Config) -> MorphableModel:
-    """The morphable model of a config; the demo world's own is made on first use (seconds).
+    """The morphable model of a config; the demo world's own, and BFM09's where its official files are in the
+    data folder, are made on first use (seconds).
 
     Raises:
         UserError: the model file is absent or broken; says how to get it.
@@ -35,6 +36,10 @@ def load_morphable(config: Config) -> MorphableModel:
     if config.world == "demo" and not config.model_file:
         return _demo_model(config)
     path = config.path(config.model_file or "model.npz")
+    if config.world == "bfm09" and not config.model_file and not os.path.exists(path) \
+            and bfm_files.has_sources(config.root_dir):
+        print(f"making {path} from the official files in {config.root_dir}")
+        bfm09.convert(config.root_dir).save(path)
     if not os.path.exists(path):
         raise UserError(f"the morphable model {path} is not there: " + _CURES[config.world].format(path=path))
     return _loaded(path)

@@ -80,6 +80,38 @@ def test_fitting_finds_the_face(face_model, portrait):
     assert after["landmark"] < 0.1 * before["landmark"]
 
 
+def test_large_crops_are_fitted_in_their_own_pixels(face_model, portrait):
+    """A 224 crop is looked at at half its width; targets stay pixels of the crop."""
+    _, coeff, targets = portrait
+    large = face_model.at_size(224)
+    rgba = large.reconstruct(np.zeros((2, 224, 224, 4), np.float32), coeff)["coarse_render"]
+    wanted = targets * (224 / SIZE)
+    fitted = fitting.CoefficientFitter(large, steps=60)(rgba, np.zeros_like(coeff), wanted)
+    found = (large.geometry(fitted)["landmarks"].numpy() + 1) * 112
+    assert np.abs(found - wanted[:, :68])[:, 17:].mean() < 1.0
+
+
+def test_without_landmarks_the_photo_decides_and_the_start_holds(face_model, portrait):
+    rgba, coeff, _ = portrait
+    none = np.stack([fitting.landmark_targets(None)] * 2)
+    start = coeff + np.random.default_rng(5).normal(0, 0.05, coeff.shape).astype(np.float32)
+    fitted = fitting.CoefficientFitter(face_model, steps=60)(rgba, start, none)
+    before, after = (fitting.photo_losses(face_model, rgba, c, none)["photo"] for c in (start, fitted))
+    assert after < 0.5 * before
+    moved = [face_model.geometry(c)["landmarks"].numpy() * SIZE / 2 for c in (start, fitted)]
+    assert np.linalg.norm(moved[1] - moved[0], axis=-1).mean() < 3.0
+
+
+def test_trust_scales_a_photos_landmarks(face_model, portrait):
+    _, coeff, targets = portrait
+    projected = face_model.geometry(np.zeros_like(coeff))["landmarks"]
+    whole = fitting.landmark_distance(projected, targets, SIZE)
+    first = fitting.landmark_distance(projected, targets, SIZE, np.float32([1.0, 0.0]))
+    second = fitting.landmark_distance(projected, targets, SIZE, np.float32([0.0, 1.0]))
+    np.testing.assert_allclose(first + second, whole, rtol=1e-5)
+    assert first > 0.0 and second > 0.0
+
+
 @pytest.mark.parametrize("kind", ["small", "resnet50"])
 def test_untrained_regressors_give_the_mean_face(face_model, kind):
     network = build_regressor(kind, face_model.morphable, SIZE, 32)

@@ -245,8 +245,8 @@ def test_critic_norms_and_sizes():
     assert build_critic(224).get_layer("outputs").kernel.shape == (7, 7, 512, 1)
     kinds = {norm: {type(layer).__name__ for layer in build_critic(32, norm).layers}
              for norm in ("batch", "layer", "none")}
-    assert "BatchNormalization" in kinds["batch"] and "GroupNormalization" in kinds["layer"]
-    assert not any("Normalization" in name for name in kinds["none"])
+    assert "BatchNorm" in kinds["batch"] and "ImageNorm" in kinds["layer"]
+    assert not any("Norm" in name for name in kinds["none"])
     with pytest.raises(ValueError, match="norm must be"):
         build_critic(64, "instance")
     with pytest.raises(ValueError, match="at least 32 pixels, got 16"):

@@ -8,10 +8,13 @@ import scipy.sparse as sp
 import tensorflow as tf
 
 from facegcn import camera, geometry, lighting, losses
+from facegcn.config import Config
 from facegcn.morphable import MorphableModel
 from facegcn.sampling import sample_colors
+from facegcn.training import TextureTrainer
 from mesh_sampling import MeshHierarchy
 from model import FaceModel, build_texture_network, load_released_weights, released_names
+from tests import oracle_released as oracle
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +37,20 @@ def morphable(case):
     return MorphableModel(**arrays)
 
 
-@pytest.fixture(scope="module")
-def network(case):
+def sampling_of(case):
+    """The case's mesh hierarchy."""
     def matrices(name, count):
         parts = [{key: case[f"sampling/{name}{k}/{key}"] for key in ("row", "col", "data", "shape")}
                  for k in range(count)]
         return [sp.csr_matrix((p["data"], (p["row"], p["col"])), shape=p["shape"]) for p in parts]
 
-    hierarchy = MeshHierarchy([], [], matrices("adjacency", 5), matrices("downsamp_trans", 4),
-                              matrices("upsamp_trans", 4), matrices("laplacians", 5))
-    network = build_texture_network("resnet", hierarchy, case["out/emb"].shape[1])
+    return MeshHierarchy([], [], matrices("adjacency", 5), matrices("downsamp_trans", 4),
+                         matrices("upsamp_trans", 4), matrices("laplacians", 5))
+
+
+@pytest.fixture(scope="module")
+def network(case):
+    network = build_texture_network("resnet", sampling_of(case), case["out/emb"].shape[1])
     load_released_weights(network, {name.removeprefix("w/"): array for name, array in case.items()
                                     if name.startswith("w/")})
     return network
@@ -135,3 +142,55 @@ def test_face_model_as_a_whole(case, network, morphable):
     for ours, theirs in (("total", "all"), ("pixel", "gcn"), ("coarse_pixel", "pca"), ("project", "proj"),
                          ("refine", "refine"), ("variance", "var"), ("symmetry", "sym")):
         np.testing.assert_allclose(terms[ours], case[f"out/{theirs}_loss"], rtol=1e-4, err_msg=ours)
+
+
+def test_training_code_as_a_whole(case, network, morphable):
+    """Photo, coefficients and embedding in; every loss and every gradient of a compiled training step out."""
+    config = Config(losses="released", model="resnet", residual=False, delit=False, relight=False, visibility="normal")
+    model = FaceModel(morphable, network, image_size=config.img_size, visibility=config.visibility,
+                      delit=config.delit, erosion=config.erosion, relight=config.relight)
+    trainer = TextureTrainer(model, config)
+    trainer.render_weight.assign(case["in/render_lambda"])
+    trainer.refine_weight.assign(case["in/refine_lambda"])
+    variables = released_names(network)
+
+    @tf.function
+    def step(rgba, coeff, embedding):
+        with tf.GradientTape() as tape:
+            terms, _ = trainer.generator_terms(rgba, coeff, embedding, training=True)
+        return terms, tape.gradient(terms["total"], list(variables.values()))
+
+    terms, gradients = step(*(tf.constant(case[f"out/{name}"]) for name in ("rgba", "coeff", "emb")))
+    identity = config.identity_weight * case["in/render_lambda"] * case["out/perc_loss"]
+    np.testing.assert_allclose(terms["total"] + identity, case["out/all_loss"], rtol=1e-4)
+    for ours, theirs in (("pixel", "gcn"), ("coarse_pixel", "pca"), ("project", "proj"), ("refine", "refine"),
+                         ("variance", "var"), ("symmetry", "sym")):
+        np.testing.assert_allclose(terms[ours], case[f"out/{theirs}_loss"], rtol=1e-4, err_msg=ours)
+    assert {f"gnorm_noid/{name}:0" for name in variables} == {key for key in case if key.startswith("gnorm_noid/")}
+    for name, gradient in zip(variables, gradients):
+        np.testing.assert_allclose(np.linalg.norm(gradient), case[f"gnorm_noid/{name}:0"], rtol=1e-2, err_msg=name)
+        if f"grad_noid/{name}:0" in case:
+            expected = case[f"grad_noid/{name}:0"].reshape(gradient.shape)
+            assert np.linalg.norm(gradient - expected) < 1e-2 * np.linalg.norm(expected), name
+
+
+def test_the_oracle_of_the_other_parity_tests(case, morphable):
+    """The slow double-precision oracle gives the released code's own numbers too."""
+    weights = {name.removeprefix("w/"): array for name, array in case.items() if name.startswith("w/")}
+    assert {name: array.shape for name, array in weights.items()} == oracle.texture_variables(
+        "resnet", False, int(case["sampling/adjacency4/shape"][0]), case["out/emb"].shape[1])
+    lambdas = {"render": float(case["in/render_lambda"]), "refine": float(case["in/refine_lambda"]),
+               "symmetry": 0.5, "variance": 0.01}
+    outputs, terms, gradients = oracle.released_run(
+        morphable, sampling_of(case), weights, case["out/rgba"], case["out/coeff"], case["out/emb"], lambdas,
+        identity=0.2 * float(case["out/perc_loss"]))
+    for ours, theirs in {**WHOLE, "coarse_render": "pca_render", "fine_render": "gcn_render"}.items():
+        np.testing.assert_allclose(outputs[ours], case[f"out/{theirs}"], atol=1e-4, err_msg=ours)
+    for ours, theirs in (("total", "all"), ("pixel", "gcn"), ("coarse_pixel", "pca"), ("project", "proj"),
+                         ("refine", "refine"), ("variance", "var"), ("symmetry", "sym")):
+        np.testing.assert_allclose(terms[ours], case[f"out/{theirs}_loss"], rtol=1e-4, err_msg=ours)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(np.linalg.norm(gradient), case[f"gnorm_noid/{name}"], rtol=1e-2, err_msg=name)
+        if f"grad_noid/{name}" in case:
+            expected = case[f"grad_noid/{name}"]
+            assert np.linalg.norm(gradient - expected) < 1e-2 * np.linalg.norm(expected), name

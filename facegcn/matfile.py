@@ -1,0 +1,182 @@
+"""Reading MATLAB files that others made, with errors a user can act on.
+
+A file is described by ``ArraySpec``s. ``check_arrays`` looks at headers and index arrays only;
+``read_arrays`` reads what is asked for. Numbers in MATLAB files count from 1.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+
+from facegcn.config import UserError
+
+_HEADER = 128  # bytes before the first array of a version 5 file
+_NUMERIC = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class BrokenFile(UserError):
+    """A file that is there but cannot be used.
+
+    Attributes:
+        path: of the file.
+        reason: what is wrong with it, and the cure where there is one.
+    """
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class AtLeast(NamedTuple):
+    """An axis that may be longer than what is used of it."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What an array must look like.
+
+    Attributes:
+        shape: lengths; an ``AtLeast`` where more will do. One length: a row or a column of it.
+        kind: ``values`` (single or double), ``index`` (whole numbers 1..limit of any numeric class)
+            or ``labels`` (whole numbers 0..limit).
+        limit: largest index or label.
+        required: whether the file must have it.
+    """
+
+    shape: tuple
+    kind: str = "values"
+    limit: int = 0
+    required: bool = True
+
+    def describe(self) -> str:
+        """``(160470, 80 or more) single/double``."""
+        lengths = ", ".join(f"{s.count} or more" if isinstance(s, AtLeast) else f"{s}" for s in self.shape)
+        kind = {"values": "single/double", "index": f"whole numbers 1..{self.limit}",
+                "labels": f"whole numbers 0..{self.limit}"}[self.kind]
+        return f"({lengths}) {kind}"
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape will do."""
+        if len(self.shape) == 1:
+            shape = (max(shape),) if len(shape) == 2 and min(shape) == 1 else shape
+        return len(shape) == len(self.shape) and all(
+            have >= want.count if isinstance(want, AtLeast) else have == want
+            for have, want in zip(shape, self.shape))
+
+
+def check_arrays(path: str, specs: dict[str, ArraySpec]) -> None:
+    """Checks names, shapes and classes of a ``.mat`` file, and the range of its index arrays.
+
+    Args:
+        path: the file.
+        specs: what it must hold, by array name.
+
+    Raises:
+        BrokenFile: names the array and what is wrong.
+    """
+    found = _listed(path)
+    for name, spec in specs.items():
+        if name not in found:
+            if spec.required:
+                raise BrokenFile(path, f"lacks the array '{name}' {spec.describe()}; it has "
+                                       + (", ".join(sorted(found)) or "none"))
+            continue
+        shape, matlab_class = found[name]
+        if matlab_class not in (("single", "double") if spec.kind == "values" else _NUMERIC):
+            raise BrokenFile(path, f"array '{name}' is of class {matlab_class}, expected {spec.describe()}")
+        if not spec.fits(shape):
+            raise BrokenFile(path, f"array '{name}' has shape {shape}, expected {spec.describe()}")
+    indices = [name for name, spec in specs.items() if name in found and spec.kind != "values"]
+    for name, array in _loaded(path, indices).items():
+        _check_range(path, name, array, specs[name])
+
+
+def read_arrays(path: str, specs: dict[str, ArraySpec]) -> dict[str, np.ndarray]:
+    """Reads and checks the arrays of a ``.mat`` file.
+
+    Args:
+        path: the file.
+        specs: what to read, by array name; an array that is not required may be missing in the result.
+
+    Returns:
+        by name: vectors as (n,), index arrays as int64 counted from 0, labels as int64, the rest as stored.
+
+    Raises:
+        BrokenFile: as ``check_arrays``.
+    """
+    check_arrays(path, specs)
+    arrays = {}
+    for name, array in _loaded(path, list(specs)).items():
+        array = array.reshape(-1) if len(specs[name].shape) == 1 else array
+        if specs[name].kind == "values":
+            if not np.isfinite(array).all():
+                raise BrokenFile(path, f"array '{name}' has values that are not finite")
+        else:
+            array = array.astype(np.int64) - (specs[name].kind == "index")
+        arrays[name] = array
+    return arrays
+
+
+def _check_range(path, name, array, spec):
+    """Raises BrokenFile when an index array has fractions or leaves its range."""
+    first = 1 if spec.kind == "index" else 0
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all() or np.any(array != np.round(array)):
+        raise BrokenFile(path, f"array '{name}' has values that are no whole numbers")
+    if low < first or high > spec.limit:
+        raise BrokenFile(path, f"array '{name}' has an index out of range: {low:.0f}..{high:.0f}, "
+                               f"expected {first}..{spec.limit}")
+
+
+def _listed(path):
+    """{name: (shape, class)} of a ``.mat`` file, from its headers."""
+    _check_container(path)
+    try:
+        return {name: (shape, matlab_class) for name, shape, matlab_class in scipy.io.whosmat(path)}
+    except (ValueError, TypeError, NotImplementedError, OSError, zlib.error, struct.error) as error:
+        raise BrokenFile(path, f"is no readable MATLAB file: {error}") from None
+
+
+def _loaded(path, names):
+    """The named arrays that the file has, as SciPy reads them."""
+    if not names:
+        return {}
+    try:
+        arrays = scipy.io.loadmat(path, variable_names=names)
+    except (ValueError, TypeError, NotImplementedError, OSError, zlib.error, struct.error) as error:
+        raise BrokenFile(path, f"cannot be read to its end ({error}); copy it anew") from None
+    return {name: arrays[name] for name in names if name in arrays}
+
+
+def _check_container(path):
+    """Raises BrokenFile for version 7.3 files, other formats, and files that end too early.
+
+    MATLAB's file format documentation: each array of a version 5 file follows an 8-byte tag, data type and
+    byte count.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+        if header[:10] == b"MATLAB 7.3" or header.startswith(_HDF5):
+            raise BrokenFile(path, "is a MATLAB v7.3 (HDF5) file, which this program does not read; in MATLAB: "
+                                   "load it and save it with save(name, '-v7', ...), or take the official file")
+        if len(header) < _HEADER or header[126:128] not in (b"IM", b"MI"):
+            raise BrokenFile(path, "is no MATLAB file (version 5 to 7)" if size else "is empty")
+        order = "<" if header[126:128] == b"IM" else ">"
+        position = _HEADER
+        while position < size:
+            file.seek(position)
+            tag = file.read(8)
+            position += 8 + (struct.unpack(order + "II", tag)[1] if len(tag) == 8 else 0)
+            if len(tag) < 8 or position > size:
+                raise BrokenFile(path, f"ends too early ({size} bytes): it was cut short; copy it anew")
