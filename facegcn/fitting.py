@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from facegcn.lighting import frontal_brightness, metered_exposure
 from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 from facegcn.regressor import PART_SCALES
 
@@ -21,8 +22,10 @@ LANDMARK_WEIGHT = 1.6e-3  # a squared pixel of a 224-pixel crop
 PRIOR_WEIGHT = 3e-4
 PRIOR_PARTS = {"id": 1.0, "exp": 0.8, "tex": 0.1}
 GREY_LIGHT_WEIGHT = 2.0
+EXPOSURE_WEIGHT = 1.0
 CROP_PIXELS = 224.0  # width of crop that landmark distances are counted in [paper]
 FIT_PIXELS = 112  # fitting looks at the crop at about this width: as exact as 224, in a third of the time
+DARKEST = 0.05  # skin or light below this is taken for this, so that a logarithm stays finite
 OWN_LANDMARK_TRUST = 0.25  # of landmarks that are only where the regressor put them
 
 
@@ -59,7 +62,8 @@ def photo_losses(face_model, rgba, coeff, targets, trust=1.0) -> dict[str, tf.Te
                  geometry["landmarks"], targets, face_model.image_size, trust),
              **coefficient_priors(face_model.morphable, coeff)}
     terms["total"] = (PHOTO_WEIGHT * terms["photo"] + LANDMARK_WEIGHT * terms["landmark"]
-                      + PRIOR_WEIGHT * terms["prior"] + GREY_LIGHT_WEIGHT * terms["grey_light"])
+                      + PRIOR_WEIGHT * terms["prior"] + GREY_LIGHT_WEIGHT * terms["grey_light"]
+                      + EXPOSURE_WEIGHT * terms["exposure"])
     return terms
 
 
@@ -94,19 +98,38 @@ def landmark_distance(projected, targets, size, trust=1.0) -> tf.Tensor:
 
 
 def coefficient_priors(morphable, coeff) -> dict[str, tf.Tensor]:
-    """``prior``: weighted squared standard deviations; ``grey_light``: squared colour of the light."""
+    """What is likely whatever the photo shows.
+
+    Returns:
+        ``prior``: weighted squared standard deviations; ``grey_light``: squared colour of the light;
+        ``exposure``: squared logarithm of the light's brightness over the usual one. A photo shows
+        the product of light and skin only, so without it how bright the skin is would be left to chance.
+    """
     parts = morphable.split(coeff)
     prior = tf.add_n([weight * tf.reduce_mean(tf.reduce_sum(tf.square(getattr(parts, name)), axis=-1))
                       for name, weight in PRIOR_PARTS.items()])
     gamma = tf.reshape(parts.gamma, (-1, 3, 9))
     grey = tf.reduce_mean(gamma, axis=1, keepdims=True)
-    return {"prior": prior, "grey_light": tf.reduce_mean(tf.square(gamma - grey))}
+    light = tf.maximum(frontal_brightness(parts.gamma), DARKEST)
+    exposure = light / metered_exposure(_skin_brightness(morphable, parts.tex))
+    return {"prior": prior, "grey_light": tf.reduce_mean(tf.square(gamma - grey)),
+            "exposure": tf.reduce_mean(tf.square(tf.math.log(exposure)))}
+
+
+def _skin_brightness(morphable, tex):
+    """Mean albedo (B,) of the skin in [0, 1], before clipping, of albedo coefficients (B, Ka)."""
+    skin = morphable.skin_index if len(morphable.skin_index) else slice(None)
+    mean = morphable.mean_albedo[skin].mean() / 255.0
+    basis = morphable.albedo_basis[skin].mean(axis=(0, 1)) / 255.0
+    return tf.maximum(mean + tf.reduce_sum(tex * basis, axis=-1), DARKEST)
 
 
 class CoefficientFitter:
     """Improves coefficients on their photos by Adam on ``photo_losses``; compiled once, for any batch.
 
-    A photo without known landmarks is held, lightly, to those of the coefficients it starts from.
+    A photo without known landmarks is held, lightly, to those of the coefficients it starts from, and
+    keeps their albedo: what is fitted beside pose, shape and light takes up detail that belongs to the
+    texture networks.
 
     Args:
         face_model: as for ``photo_losses``; also ``at_size``.
@@ -119,7 +142,9 @@ class CoefficientFitter:
         size, count = face_model.image_size, face_model.morphable.coefficient_count
         self._shrink = next(n for n in range(max(1, round(size / FIT_PIXELS)), 0, -1) if size % n == 0)
         self._face_model = face_model.at_size(size // self._shrink)
-        self._scale = np.repeat(np.fromiter(PART_SCALES.values(), np.float32), face_model.morphable.part_sizes)
+        sizes = face_model.morphable.part_sizes
+        self._scale = np.repeat(np.fromiter(PART_SCALES.values(), np.float32), sizes)
+        self._not_albedo = np.repeat(np.float32([1, 1, 0, 1, 1, 1]), sizes)
         self._descend = tf.function(self._descend, input_signature=[
             tf.TensorSpec((None, size, size, 4)), tf.TensorSpec((None, count)),
             tf.TensorSpec((None, TARGET_COUNT, 2))])
@@ -134,7 +159,7 @@ class CoefficientFitter:
         return np.where(np.isfinite(fitted).all(axis=1, keepdims=True), fitted, np.asarray(coeff, np.float32))
 
     def _descend(self, rgba, start, targets):
-        rgba, (targets, trust) = self._shrunk(rgba), self._targets(start, targets / self._shrink)
+        rgba, (targets, trust, fitted) = self._shrunk(rgba), self._targets(start, targets / self._shrink)
         change, mean, square = tf.zeros_like(start), tf.zeros_like(start), tf.zeros_like(start)
         for i in tf.range(self._steps):
             with tf.GradientTape() as tape:
@@ -148,7 +173,7 @@ class CoefficientFitter:
             square += (tf.square(gradient) - square) * 0.01
             rate = self._learning_rate * 0.5 * (1.0 + tf.cos(np.pi * (done - 1.0) / self._steps))
             change -= rate * mean / (1.0 - 0.9 ** done) / (tf.sqrt(square / (1.0 - 0.99 ** done)) + 1e-8)
-        return start + change * self._scale
+        return start + change * self._scale * fitted
 
     def _shrunk(self, rgba):
         """The photos at the fit's width; only pixels that are skin all over count as skin."""
@@ -156,9 +181,10 @@ class CoefficientFitter:
         return tf.concat([small[..., :3], tf.cast(small[..., 3:] > 0.999, tf.float32)], axis=-1)
 
     def _targets(self, start, targets):
-        """Targets, completed for photos that have none, and the trust in each photo's."""
+        """Targets, completed for photos that have none; the trust in each photo's; 0 / 1 (B, K) what is kept."""
         none = tf.logical_not(tf.reduce_any(tf.math.is_finite(targets), axis=(1, 2)))
         half = self._face_model.image_size / 2.0
         own = self._face_model.geometry(start)["landmarks"] * half + half
         own = tf.concat([own, targets[:, LANDMARK_COUNT:]], axis=1)
-        return tf.where(none[:, None, None], own, targets), tf.where(none, OWN_LANDMARK_TRUST, 1.0)
+        return (tf.where(none[:, None, None], own, targets), tf.where(none, OWN_LANDMARK_TRUST, 1.0),
+                tf.where(none[:, None], self._not_albedo, 1.0))

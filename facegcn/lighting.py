@@ -81,6 +81,35 @@ def illuminate(albedo01, normals, gamma) -> tf.Tensor:
     return tf.clip_by_value(albedo01 * shading(normals, gamma), 0.0, 1.0)
 
 
+def metered_exposure(skin):
+    """Brightness of the light that a face of this skin is usually photographed in [ours].
+
+    Light on dark skin is a little brighter, as cameras and photographers make up for a part of it.
+
+    Args:
+        skin: mean skin albedo in [0, 1], a number or a tensor.
+
+    Returns:
+        the mean shading, see ``frontal_brightness``.
+    """
+    return 0.9 * (0.5 / skin) ** 0.1
+
+
+def frontal_brightness(gamma) -> tf.Tensor:
+    """Mean shading (B,) of the surfaces that face the camera, by their share of the picture.
+
+    That is the mean over channels and over the front half of a sphere as seen from the front,
+    integral of Y_k(n) n_z over integral of n_z; only three harmonics have one.
+
+    Args:
+        gamma: (B, 27) lighting coefficients.
+    """
+    per_channel = tf.reshape(gamma, (-1, 3, HARMONICS))
+    mean = tf.reduce_mean(per_channel, axis=1)
+    return (_A0 * _C0 * (mean[:, 0] + AMBIENT_OFFSET) + _A1 * _C1 * 2.0 / 3.0 * mean[:, 2]
+            + _A2 * _C2 / (4.0 * math.sqrt(3)) * mean[:, 6])
+
+
 def fit_light(albedo01, normals, colors01, weight, gamma, ridge: float = 0.005) -> tf.Tensor:
     """Light that best explains seen colours with a given albedo: weighted least squares [ours].
 

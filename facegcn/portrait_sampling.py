@@ -102,7 +102,9 @@ class CoefficientSampler:
             lit = np.maximum((self._sphere @ direction + wrap) / (1 + wrap), 0)
             light += (1 - ambient) * power * lit[:, None] * _light_color(rng)
         front = np.maximum(self._sphere[:, 2], 0)
-        exposure = np.clip(0.9 * (0.5 / max(skin, 0.05)) ** 0.1 * np.exp(rng.normal(0.0, 0.08)), 0.6, 1.4)
+        # Metered, as in a studio: a photo cannot tell bright light on dark skin from dim light on fair skin, so
+        # the spread of the exposure bounds how well any method can recover the tone of the skin.
+        exposure = np.clip(lighting.metered_exposure(max(skin, 0.05)) * np.exp(rng.normal(0.0, 0.03)), 0.6, 1.4)
         light *= exposure / (front @ light / front.sum()).mean()
         gamma = (self._fit_light @ light).T + rng.normal(0, 0.012, (3, lighting.HARMONICS))
         gamma[:, 0] -= lighting.AMBIENT_OFFSET

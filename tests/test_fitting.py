@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegcn import fitting
+from facegcn import fitting, lighting
 from facegcn.config import UserError
 from facegcn.regressor import build_regressor, load_weights, save_weights
 from model import FaceModel
@@ -61,11 +61,16 @@ def test_five_points_are_used_where_68_are_unknown(face_model):
 
 def test_priors_are_what_they_say(face_model):
     rng = np.random.default_rng(0)
-    coeff = rng.normal(size=(3, face_model.morphable.coefficient_count)).astype(np.float32)
+    coeff = rng.normal(size=(3, face_model.morphable.coefficient_count)).astype(np.float32) * 0.2
     parts = face_model.morphable.split(coeff)
     terms = fitting.coefficient_priors(face_model.morphable, coeff)
     wanted = sum(w * np.mean((getattr(parts, n) ** 2).sum(1)) for n, w in fitting.PRIOR_PARTS.items())
     np.testing.assert_allclose(terms["prior"], wanted, rtol=1e-5)
+    model = face_model.morphable
+    skin = [(model.mean_albedo + model.albedo_basis @ tex).mean() / 255 for tex in parts.tex]
+    usual = 0.9 * (0.5 / np.array(skin)) ** 0.1
+    exposure = np.log(lighting.frontal_brightness(parts.gamma).numpy() / usual)
+    np.testing.assert_allclose(terms["exposure"], np.mean(exposure ** 2), rtol=1e-4)
     gamma = parts.gamma.reshape(3, 3, 9)
     np.testing.assert_allclose(terms["grey_light"], np.mean((gamma - gamma.mean(1, keepdims=True)) ** 2), rtol=1e-5)
 
@@ -98,6 +103,9 @@ def test_without_landmarks_the_photo_decides_and_the_start_holds(face_model, por
     fitted = fitting.CoefficientFitter(face_model, steps=60)(rgba, start, none)
     before, after = (fitting.photo_losses(face_model, rgba, c, none)["photo"] for c in (start, fitted))
     assert after < 0.5 * before
+    albedo = slice(*np.cumsum(face_model.morphable.part_sizes)[1:3])
+    np.testing.assert_array_equal(fitted[:, albedo], start[:, albedo])
+    assert (fitted[:, albedo.stop:] != start[:, albedo.stop:]).any()
     moved = [face_model.geometry(c)["landmarks"].numpy() * SIZE / 2 for c in (start, fitted)]
     assert np.linalg.norm(moved[1] - moved[0], axis=-1).mean() < 3.0
 

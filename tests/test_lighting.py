@@ -96,3 +96,19 @@ def test_fitted_light_is_the_light_of_the_photo():
     assert np.abs(pulled).max() < 0.1 * np.abs(truth).max()
     nothing = lighting.fit_light(albedo, normals, seen, np.zeros_like(weight), start).numpy()
     np.testing.assert_allclose(nothing, start, atol=1e-6)
+
+
+def test_frontal_brightness_is_the_mean_over_a_sphere_seen_from_the_front(rng):
+    normals = rng.normal(size=(200_000, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals[:, 2] = np.abs(normals[:, 2])
+    gamma = rng.normal(size=(2, 27)).astype(np.float32) * 0.3
+    for light in gamma:
+        shade = lighting.shading(normals[None], light[None]).numpy()[0].mean(axis=1)
+        expected = np.sum(shade * normals[:, 2]) / np.sum(normals[:, 2])
+        np.testing.assert_allclose(lighting.frontal_brightness(light[None])[0], expected, atol=0.01)
+
+
+def test_dark_skin_gets_a_little_more_light():
+    np.testing.assert_allclose(lighting.metered_exposure(0.5), 0.9)
+    np.testing.assert_allclose(lighting.metered_exposure(0.25), 0.9 * 2 ** 0.1)
