@@ -96,6 +96,8 @@ def main(arguments=None) -> int:
         if (args.masks or args.skin_only or args.landmarks) and not args.photos:
             raise UserError("--landmarks, --masks and --skin-only go with --photos; segmented PNGs are aligned and "
                             "carry their mask as alpha")
+        if args.skin_labels and not args.masks:
+            raise UserError("--skin-labels says which values of your own masks mean skin: it goes with --masks DIR")
         if args.photos:
             summary = pack_photos(config, args, out)
         elif args.legacy_float32:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from facegcn.fitting import CoefficientFitter
+from facegcn.fitting import FIT_VERSION, CoefficientFitter
 from facegcn.packed import PackedPhotos, batches
 from facegcn.regressor import digest as regressor_digest
 
@@ -69,14 +69,15 @@ def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int =
         with np.load(path) as kept:
             return Encoding(kept["coeff"], kept["embedding"])
     for stale in glob.glob(f"{glob.escape(packed.path)}.encoding-*.npz"):
-        os.remove(stale)
+        if ".partial-" not in stale:  # another training may be writing one
+            os.remove(stale)
     rows, parts = np.arange(len(packed.names)), []
     with tqdm(total=len(rows), desc="encoding photos", unit="photo", dynamic_ncols=True) as bar:
         for rgba, targets in batches(packed.examples(rows, (packed.targets,)), batch_size):
             parts.append(encoder(rgba, targets.numpy()))
             bar.update(len(rgba))
     encoding = Encoding(*(np.concatenate(arrays) for arrays in zip(*parts)))
-    partial = f"{path}.partial.npz"
+    partial = f"{path}.partial-{os.getpid()}.npz"
     np.savez(partial, coeff=encoding.coeff, embedding=encoding.embedding)
     os.replace(partial, path)
     return encoding
@@ -88,5 +89,6 @@ def _key(encoder, packed) -> str:
     facenet = face_model.facenet.digest if face_model.facenet is not None else ""
     digest = hashlib.sha256(np.ascontiguousarray(packed.targets).tobytes())
     digest.update(f"{regressor_digest(face_model.regressor)} {facenet} {face_model.morphable.digest} "
-                  f"{status.st_size} {status.st_mtime_ns} {encoder.fit_steps}".encode())
+                  f"{status.st_size} {status.st_mtime_ns} {encoder.fit_steps} {FIT_VERSION}".encode())
+    digest.update(face_model.morphable.landmarks.tobytes())
     return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ row 40 and 48 rows above the mouth's, and in the middle column); IR-50's input (
 deviation 0.5, so [-1, 1]), its five template points, its enlargement of the 112 picture to 128 of which
 the middle is seen (training sees random parts), and its default of adding the feature of the mirrored
 picture. What is not: the paper does not say how it cropped, which version of LightCNN-29 it used, or
-whether it mirrored; its numbers, and the published weights themselves, were not at hand. ArcFace's
+whether it mirrored; nothing here was checked against its numbers or the published weights. ArcFace's
 paper divides by 128 where face.evoLVe divides by 127.5.
 
 Letters: B photos, S side of a network's input, pixels count from the picture's corner.

@@ -111,13 +111,18 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
         mask = own_mask(path, image.shape[:2], aligned.crop, masks)
     except (photos.PhotoError, MaskError) as error:
         raise Rejected(str(error)) from None
-    if mask is None:
+    own = mask is not None
+    if not own:
         mask = crop_mask(image, aligned, masks.keep_features)
     if not mask.any():
         raise Rejected("its skin mask is empty; give one of your own with --masks FOLDER")
     points = aligned.points if aligned.landmarks is None else aligned.landmarks
-    remark = "" if aligned.status == "ok" else aligned.status
-    return Item(_stem(path), np.concatenate([aligned.crop.image, mask[..., None]], axis=-1), points, remark)
+    remarks = [] if aligned.status == "ok" else [aligned.status]
+    if masks.folder and not own:
+        remarks.append("no mask of its own: estimated")
+    if listed is not None and _stem(path) not in listed:
+        remarks.append("not in the list of landmarks")
+    return Item(_stem(path), np.concatenate([aligned.crop.image, mask[..., None]], axis=-1), points, ", ".join(remarks))
 
 
 def _stem(path: str) -> str:

@@ -90,7 +90,8 @@ def test_nothing_packed_is_exit_code_1_and_leaves_no_file(tmp_path, capsys):
     (["--input", "absent"], "no such file or folder"), (["--masks", "m"], "go with --photos"),
     (["--input", ".", "--set", "sed=1"], "did you mean 'seed'"), (["--config", "absent.yaml"], "absent.yaml"),
     (["--legacy-float32", "absent.bin"], "absent.bin"),
-    (["--photos", ".", "--skin-labels", "one"], "--skin-labels one"),
+    (["--photos", ".", "--masks", ".", "--skin-labels", "one"], "--skin-labels one"),
+    (["--photos", ".", "--skin-labels", "1"], "goes with --masks"),
     (["--photos", ".", "--masks", "absent"], "--masks absent"),
     (["--set", "world=ict"], "--photos DIR")])
 def test_mistakes_are_one_message_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
