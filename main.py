@@ -9,6 +9,7 @@ Without --config this is the demo world, which needs no file from elsewhere.
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import sys
 
@@ -52,6 +53,7 @@ def train(config: Config, args) -> int:
     from facegcn import training
     from facegcn.encoding import PhotoEncoder, encode_packed
     from facegcn.packed import read_packed
+    from facegcn.runs import frozen_networks
     from facegcn.worlds import load_morphable, pack_made_portraits
     from model import build_critic, build_face_model
     from utils import RunFolder
@@ -66,10 +68,12 @@ def train(config: Config, args) -> int:
     keras.utils.set_random_seed(config.seed)
     face_model = build_face_model(config, morphable)
     other = _run_with_regressor(config, args.stage, morphable)
+    if run is not None:
+        run.check_frozen(face_model)
     run = run or RunFolder.create(config)
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
-                    morphable=morphable.digest, images=split_sizes)
+                    morphable=morphable.digest, images=split_sizes, frozen_networks=frozen_networks(face_model))
     run.log(f"run folder {run.path}: {morphable.vertex_count:,} vertices, images {split_sizes}")
 
     _provide_regressor(config, args.stage, run, other, face_model, packed)
@@ -168,8 +172,12 @@ def test(config: Config, args) -> int:
         raise UserError(f"--output {output} is the --input folder: give another, or results are taken for photos")
     morphable, recognizers = load_morphable(config), load_recognizers(config)
     texture_run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
+    if texture_run is None:
+        _name_other_runs(config)
     config = texture_run.with_architecture(config) if texture_run else config
     face_model = build_face_model(config, morphable, with_texture=texture_run is not None)
+    if texture_run is not None:
+        texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
     if args.input:
         jobs = load_jobs(find_images(args.input), morphable, config.img_size)
@@ -184,6 +192,15 @@ def test(config: Config, args) -> int:
     rows = reconstructor.run(jobs, config.test_batch_size)
     print_summary(rows, jobs, output)
     return 0 if any(job.rgba is not None for job in jobs) else 1
+
+
+def _name_other_runs(config) -> None:
+    """Says which trained runs the flags do not mean, so that a forgotten --gan is noticed."""
+    trained = glob.glob(os.path.join(config.runs_dir, f"[0-9]*-{config.name}-*", "texture.weights.h5"))
+    if trained:
+        print(f"note: no trained run is called '{config.run_name}' for this face model, but there is "
+              f"{', '.join(sorted(os.path.dirname(path) for path in trained))}: give test mode the flags of training "
+              "(--model, --wide, --gan, --suffix)")
 
 
 def _load_trained(config, face_model, texture_run) -> None:
@@ -219,7 +236,7 @@ def main(arguments=None) -> int:
         config = config_from_arguments(args)
         from facegcn.asset_check import require_assets  # imports TensorFlow, for which --help need not wait
 
-        require_assets(config)
+        require_assets(config, args.mode)
         return train(config, args) if args.mode == "train" else test(config, args)
     except (UserError, BinFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import textwrap
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -17,14 +18,13 @@ import numpy as np
 
 from facegcn import bfm_files
 from facegcn.config import Config, UserError
+from facegcn.frozen import FACENET, RECON, Interface, read_graph
 from facegcn.matfile import BrokenFile
 from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.worlds import own_model_cure
 
 PRESENT, ABSENT, BROKEN, TO_BE_MADE = "present", "absent", "broken", "to be made"
 _WIDTH = 116  # of the printed table
-_GRAPH_TENSORS = {
-    "FaceReconModel.pb": ("input_imgs:0", "coeff:0", "resnet_v1_50/pool5:0"),
-    "FaceNetModel.pb": ("input:0", "phase_train:0", "InceptionResnetV1/Logits/AvgPool_1a_8x8/AvgPool:0")}
 _FROZEN_COMPONENTS = bfm_files.IDENTITY + bfm_files.EXPRESSION + bfm_files.ALBEDO  # what FaceReconModel.pb gives
 _MODEL_SHAPES = {"mean_shape": "N3", "id_basis": "N3K", "exp_basis": "N3K", "mean_albedo": "N3", "albedo_basis": "N3K",
                  "triangles": "F3", "landmarks": "L", "skin_index": "S", "symmetry_pairs": "P2", "uv": "N2"}
@@ -43,9 +43,11 @@ class Asset:
         licence: of its content.
         holds: its arrays, shapes and types.
         needed: whether the config cannot do without it as things stand.
+        used: whether it is opened when it is there.
         status: ``present``, ``absent``, ``broken`` or ``to be made`` (on first use, from files that are there).
         reason: why it is broken.
         cure: what to do when it is absent or broken.
+        note: what else the user should know of it as things stand.
     """
 
     path: str
@@ -58,48 +60,67 @@ class Asset:
     status: str = ABSENT
     reason: str = ""
     cure: str = ""
+    used: bool = True
+    note: str = ""
 
     @property
     def missed(self) -> bool:
         """Whether the config cannot run because of it."""
-        return self.status == BROKEN or self.needed and self.status == ABSENT
+        return self.used and self.status == BROKEN or self.needed and self.status == ABSENT
 
 
-def list_assets(config: Config) -> list[Asset]:
-    """Every file that a config needs or can use, looked for and looked into; [] in the demo world as it comes."""
+def list_assets(config: Config, mode: str = "test") -> list[Asset]:
+    """Every file that a config needs or can use, looked for and looked into; [] in the demo world as it comes.
+
+    Args:
+        config: the settings.
+        mode: ``train`` or ``test``, which needs the networks of the identity metrics besides.
+    """
     assets = []
     if config.model_file or config.world != "demo":
         assets += _model_assets(config)
     if config.regressor == "frozen":
         assets.append(_graph_asset(
-            config.path(config.regressor_file), "FaceReconModel.pb", "the regressor: coefficients and 2048 features",
+            config.path(config.regressor_file), "FaceReconModel.pb", RECON,
+            "the regressor: coefficients and 2048 features", "input_imgs:0 (?, 224, 224, 3) BGR 0..255 -> "
+            "coeff:0 (?, 257), resnet_v1_50/pool5:0 (?, 1, 1, 2048)",
             "github.com/microsoft/Deep3DFaceReconstruction (its pre-trained network, TensorFlow version)",
             "MIT (the repository's)", "set regressor: resnet50 to train one instead"))
     if config.facenet_file:
         assets.append(_graph_asset(
-            config.path(config.facenet_file), "FaceNetModel.pb", "1792 identity features: embedding and identity loss",
+            config.path(config.facenet_file), "FaceNetModel.pb", FACENET,
+            "1792 identity features: embedding and identity loss", "input:0 (?, 160, 160, 3), phase_train:0 -> "
+            "InceptionResnetV1/Logits/AvgPool_1a_8x8/AvgPool:0 (?, 1, 1, 1792)",
             "github.com/davidsandberg/facenet: the .pb of a pre-trained Inception-ResNet v1, renamed "
             "(Deep3DFaceReconstruction trains with 20170512-110547)", "MIT (the repository's)",
             "set facenet_file: '' to do without"))
     for setting, title, command in (("light_cnn_file", "LightCNN-29", "light-cnn"), ("ir50_file", "IR-50", "ir50")):
-        if getattr(config, setting):
+        if mode == "test" and getattr(config, setting):
             assets.append(_recognizer_asset(config.path(getattr(config, setting)), setting, title, command))
     return assets
 
 
-def require_assets(config: Config) -> None:
-    """Passes when everything that a config needs is there and sound.
+def require_assets(config: Config, mode: str) -> None:
+    """Passes when everything that a config needs is there and sound; prints what else there is to know of it.
+
+    Args:
+        config: the settings.
+        mode: as for ``list_assets``.
 
     Raises:
         UserError: one message that lists every absent or broken file: place, name, origin, cure.
     """
-    missed = [asset for asset in list_assets(config) if asset.missed]
+    assets = list_assets(config, mode)
+    missed = [asset for asset in assets if asset.missed]
     if missed:
         raise UserError(f"{len(missed)} file{'s' * (len(missed) > 1)} of the world '{config.world}' "
                         f"{'are' if len(missed) > 1 else 'is'} absent or broken:\n"
-                        + "\n".join(_complaint(asset) for asset in missed)
+                        + "\n".join(_complaint(asset) for asset in missed) + _other_ways(missed)
                         + "\nFor all about each file: python -m facegcn.assets check --config CONFIG"
                         + (" (and docs/bfm09.md)" if config.world == "bfm09" else ""))
+    for asset in assets:
+        if asset.note:
+            print(f"note: {asset.path} is {asset.note}")
 
 
 def table(config: Config, assets: list[Asset]) -> str:
@@ -110,9 +131,9 @@ def table(config: Config, assets: list[Asset]) -> str:
     for asset in assets:
         lines.append("-" * _WIDTH)
         lines.append(f"{asset.status:<11} {'yes' if asset.needed else 'no':<7} {asset.path}")
-        for label, text in (("official", ", ".join(asset.names)), ("broken", asset.reason), ("used for", asset.use),
-                            ("from", asset.source), ("licence", asset.licence), ("holds", asset.holds),
-                            ("cure", asset.cure if asset.missed else "")):
+        for label, text in (("official", ", ".join(asset.names)), ("broken", asset.reason), ("note", asset.note),
+                            ("used for", asset.use), ("from", asset.source), ("licence", asset.licence),
+                            ("holds", asset.holds), ("cure", asset.cure if asset.missed else "")):
             if text:
                 lines += textwrap.wrap(text, _WIDTH, initial_indent=f"{'':<20}{label:<9} ",
                                        subsequent_indent=" " * 30, break_long_words=False)
@@ -128,6 +149,16 @@ def _complaint(asset: Asset) -> str:
     return "  " + "\n      ".join(lines + [asset.cure] * bool(asset.cure))
 
 
+def _other_ways(missed):
+    """What a user of BFM09 whose parts are missing can do instead, and what goes with them; else ''."""
+    parts = {part.names[0]: part.names for part in bfm_files.PARTS}
+    if not any(asset.status == ABSENT and asset.names in parts.values() for asset in missed):
+        return ""
+    return (f"\n{' (or '.join(bfm_files.FINISHED.names)}) does instead of the six parts {', '.join(parts)}.\n"
+            f"{bfm_files.SEGMENTS.names[0]} and {bfm_files.SYMMETRY.names[0]} are used when they are there; without "
+            "them the skin and the left/right pairs are estimated, which changes two small loss terms")
+
+
 # ---------------------------------------------------------------- rows
 def _looked_into(asset: Asset, check: Callable[[str], object]) -> Asset:
     """Fills in ``status`` and ``reason``."""
@@ -138,7 +169,7 @@ def _looked_into(asset: Asset, check: Callable[[str], object]) -> Asset:
         except BrokenFile as error:
             asset.status, asset.reason = BROKEN, error.reason
         except (UserError, OSError) as error:
-            asset.status, asset.reason = BROKEN, str(error).removeprefix(f"{asset.path}: ")
+            asset.status, asset.reason = BROKEN, str(error).removeprefix(asset.path).lstrip(": ")
     return asset
 
 
@@ -152,8 +183,8 @@ def _model_assets(config: Config) -> list[Asset]:
                   f"another folder: python -m facegcn.assets bfm09 --source DIR --out {path}"),
         "ict": ("made here, from a checkout of github.com/ICT-VGL/ICT-FaceKit", "MIT",
                 f"python -m facegcn.assets ict --source ICT-FaceKit --out {path}"),
-        "demo": ("yours (docs/model_format.md)", "yours", "set model_file: '' for the procedural face"),
-    }["demo" if config.model_file else config.world]
+        "own": ("yours (docs/model_format.md)", "yours", own_model_cure(config.world)),
+    }["own" if config.model_file else config.world]
     model = Asset(path, (), "the face: shape, albedo, landmarks", source, licence,
                   "mean_shape (N, 3), id_basis, exp_basis, albedo_basis (N, 3, K), mean_albedo (N, 3) float32; "
                   "triangles (F, 3), landmarks (68,), skin_index, symmetry_pairs (P, 2) int32", True, cure=cure)
@@ -161,36 +192,52 @@ def _model_assets(config: Config) -> list[Asset]:
     _looked_into(model, lambda file: check_model(file, _FROZEN_COMPONENTS if frozen else None))
     if not official:
         return [model]
-    parts = _part_assets(config.root_dir, model.status == PRESENT)
+    parts = _part_assets(config.root_dir, path if model.status == PRESENT else None)
+    if model.status == BROKEN:
+        model.cure = ("delete it; it is made anew from the official files beside it"
+                      if bfm_files.has_sources(config.root_dir) else f"delete it, and {cure}")
     if model.status == ABSENT and bfm_files.has_sources(config.root_dir):
         model.status = TO_BE_MADE  # where one of the parts is broken, that is what is complained of
     return [model, *parts]
 
 
-def _part_assets(folder: str, made: bool) -> list[Asset]:
-    """The official files of a BFM09 model; ``made`` when the model is there and they are needed no more."""
+def _part_assets(folder: str, made: str | None) -> list[Asset]:
+    """The official files of a BFM09 model; ``made``: path of the sound model, where they are needed no more."""
     finished = bfm_files.locate(folder, bfm_files.FINISHED)
-    missing = bfm_files.missing_parts(folder)
+    missing, sources = bfm_files.missing_parts(folder), bfm_files.has_sources(folder)
+    read = bfm_files.read_files(folder)
     assets = []
     for file in (*bfm_files.PARTS, bfm_files.FINISHED, *bfm_files.EXTRAS):
         path = bfm_files.locate(folder, file)
-        used = path is not None if not missing else file in missing and not finished
-        needed = not made and file in bfm_files.PARTS and used
+        part = file in bfm_files.PARTS
+        needed = not made and part and (file in missing and not finished if missing else path is not None)
         asset = Asset(path or os.path.join(folder, file.names[0]), file.names, file.use, file.source, file.licence,
-                      file.holds, needed, cure="take it anew from its source" if path else "put it there")
+                      file.holds, needed, used=file in read,
+                      cure="take it anew from its source" if path else "put it there")
+        if path and part and finished:
+            asset.cure += f"; or remove it: {finished} does instead"
         if made:  # they have done their duty: not looked into
             asset.status = PRESENT if path else ABSENT
+            if sources and asset.used and _age_mark(path) > _age_mark(made):
+                asset.note = f"newer than {made}, so not in it: delete {os.path.basename(made)} to make it anew"
         else:
             _looked_into(asset, file.check)
+            if asset.status == BROKEN and not asset.used:
+                asset.note = "not used: other files do instead"
         assets.append(asset)
     return assets
 
 
-def _graph_asset(path, name, use, source, licence, cure) -> Asset:
-    tensors = _GRAPH_TENSORS[name]
+def _age_mark(path: str) -> float:
+    """When a file came to its place: archives keep the time of writing, years ago, but not that of the entry."""
+    found = os.stat(path)
+    return max(found.st_mtime, found.st_ctime)
+
+
+def _graph_asset(path, name, interface: Interface, use, holds, source, licence, cure) -> Asset:
     return _looked_into(
-        Asset(path, (name,), use, source, licence, "frozen TensorFlow graph with " + ", ".join(tensors), True,
-              cure=f"put it there; {cure}"), lambda file: check_graph(file, tensors))
+        Asset(path, (name,), use, source, licence, f"frozen TensorFlow graph: {holds}", True,
+              cure=f"put it there; {cure}"), lambda file: read_graph(file, interface))
 
 
 def _recognizer_asset(path, setting, title, command) -> Asset:
@@ -219,7 +266,7 @@ def check_model(path: str, components: int | None = None) -> None:
             found = {name[:-4]: _header(archive, name) for name in archive.namelist() if name.endswith(".npy")}
         with np.load(path, allow_pickle=False) as data:
             indices = {name: data[name] for name in _INDEX_ARRAYS if name in found}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BrokenFile(path, f"is no whole .npz of arrays: {error}") from None
     missing = [f.name for f in fields(MorphableModel) if f.name != "uv" and f.name not in found]
     if missing:
@@ -251,27 +298,3 @@ def _header(archive, name):
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
     return shape, dtype
-
-
-def check_graph(path: str, tensors: tuple[str, ...]) -> None:
-    """Checks that a file is a TensorFlow graph which has some tensors.
-
-    Raises:
-        BrokenFile: it is not, or lacks one; all that it lacks are named.
-    """
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
-    with open(path, "rb") as file:
-        content = file.read()
-    graph = tf.compat.v1.GraphDef()
-    try:
-        graph.ParseFromString(content)
-    except DecodeError:
-        graph.Clear()
-    if not graph.node:
-        raise BrokenFile(path, "is no frozen TensorFlow graph (GraphDef); fetch it again, in binary form")
-    names = {node.name for node in graph.node}
-    lacking = [tensor for tensor in tensors if tensor.split(":")[0] not in names]
-    if lacking:
-        raise BrokenFile(path, f"is a graph without {', '.join(lacking)}: another network, or renamed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 
 from facegcn.config import UserError, config_from_arguments
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -171,19 +172,24 @@ def _add_tf1_checkpoint(commands):
                          help="YAML file of settings (default %(default)s)")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                          help="override any setting; repeatable")
-    command.add_argument("--epochs-done", type=int, default=5, metavar="N",
-                         help="--restore continues at this epoch of the schedule (default %(default)s: the first "
-                              "with full image losses)")
+    command.add_argument("--epochs-done", type=int, metavar="N",
+                         help="--restore continues at this epoch of the schedule (default: the first with full image "
+                              "losses)")
     command.set_defaults(run=_run_tf1_checkpoint)
 
 
 def _run_tf1_checkpoint(options):
     from facegcn.config import load_config, parse_assignments
-    from facegcn.tf1_checkpoint import import_checkpoint
+    from facegcn.tf1_checkpoint import FULL_RENDER_EPOCH, import_checkpoint
 
-    config = load_config(options.config, parse_assignments(options.set))
-    run, config = import_checkpoint(config, options.source, options.epochs_done)
-    flags = "".join([f" --config {options.config}", *(f" --set {pair}" for pair in options.set),
+    settings = parse_assignments(options.set)
+    asked = load_config(options.config, settings)
+    epochs_done = FULL_RENDER_EPOCH if options.epochs_done is None else options.epochs_done
+    run, config = import_checkpoint(asked, options.source, epochs_done)
+    # Where the checkpoint decided otherwise, what was asked for would not find the run again.
+    kept = [f"{key}={value}" for key, value in settings.items()
+            if key not in ("model", "wide", "gan") and getattr(asked, key) == getattr(config, key)]
+    flags = "".join([f" --config {shlex.quote(options.config)}", *(f" --set {shlex.quote(pair)}" for pair in kept),
                      f" --model {config.model}", " --wide" * config.wide, " --gan" * config.gan])
     kind = f"{'wide ' * config.wide}'{config.model}' texture network{' and critic' * config.gan}"
     print(f"{run.path}: {kind} of {options.source}. Use it with\n"

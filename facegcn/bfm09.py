@@ -44,7 +44,7 @@ def convert(source: str, say=print) -> MorphableModel:
         say: takes lines about what is read and what is done without.
 
     Raises:
-        UserError: a file is absent (all are named at once) or broken.
+        UserError: a file is absent (all are named at once) or broken, or no model comes of them.
     """
     folder, finished = source, None
     if os.path.isfile(source):
@@ -60,10 +60,15 @@ def convert(source: str, say=print) -> MorphableModel:
             + f"\nA finished {' or '.join(files.FINISHED.names)} will do instead of all of them")
     crop = _crop_numbers(folder)
     face = _finished_face(finished, say) if finished else _assembled_face(folder, crop, say)
-    return MorphableModel(
-        mean_shape=face.mean_shape, id_basis=face.id_basis, exp_basis=face.exp_basis, mean_albedo=face.mean_albedo,
-        albedo_basis=face.albedo_basis, triangles=face.triangles, landmarks=face.landmarks,
-        skin_index=_skin(folder, crop, face, say), symmetry_pairs=_pairs(folder, crop, face, say))
+    skin, pairs = _skin(folder, crop, face, say), _pairs(folder, crop, face, say)
+    try:
+        return MorphableModel(
+            mean_shape=face.mean_shape, id_basis=face.id_basis, exp_basis=face.exp_basis, mean_albedo=face.mean_albedo,
+            albedo_basis=face.albedo_basis, triangles=face.triangles, landmarks=face.landmarks,
+            skin_index=skin, symmetry_pairs=pairs)
+    except ValueError as error:
+        raise UserError(f"the files of {source} make no face model: {error}; take them anew from their sources "
+                        "(docs/bfm09.md)") from None
 
 
 def _crop_numbers(folder: str) -> np.ndarray | None:
@@ -145,11 +150,15 @@ def _skin(folder, crop, face, say) -> np.ndarray:
 def _pairs(folder, crop, face, say) -> np.ndarray:
     """Left/right pairs, from the list or from the mean face."""
     path = files.locate(folder, files.SYMMETRY)
-    if path is None:
+    rows = files.read_symmetry_list(path) if path else None
+    reason = "" if path else f"there is no {files.SYMMETRY.names[0]}"
+    if path and crop is None and rows.max() > len(face.mean_shape):
+        reason = (f"{path} counts the vertices of the whole model and needs {files.SELECT.names[0]} beside it to tell "
+                  "which are kept")
+    if reason:
         pairs = bfm_regions.found_pairs(face.mean_shape, face.landmarks)
-        say(f"note: there is no {files.SYMMETRY.names[0]}; {len(pairs):,} left/right pairs were found in the mean face")
+        say(f"note: {reason}; {len(pairs):,} left/right pairs were found in the mean face")
         return pairs
-    rows = files.read_symmetry_list(path)
     try:
         pairs, reading = bfm_regions.crop_pairs(rows, crop, face.mean_shape)
     except UserError as error:

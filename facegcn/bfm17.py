@@ -47,10 +47,13 @@ def convert(source: str, landmarks: str | None, say=print) -> MorphableModel:
     pairs = bfm_regions.found_pairs(mean_shape, points)
     say(f"{len(pairs):,} left/right pairs were found in the mean face; the skin is what lies between the landmarks "
         "of brows, eyes and lips")
-    return MorphableModel(
-        mean_shape=mean_shape, id_basis=id_basis, exp_basis=exp_basis, mean_albedo=tone, albedo_basis=albedo_basis,
-        triangles=_outward(mean_shape, triangles), landmarks=points,
-        skin_index=bfm_regions.skin_by_landmarks(mean_shape, points), symmetry_pairs=pairs)
+    try:
+        return MorphableModel(
+            mean_shape=mean_shape, id_basis=id_basis, exp_basis=exp_basis, mean_albedo=tone, albedo_basis=albedo_basis,
+            triangles=_outward(mean_shape, triangles), landmarks=points,
+            skin_index=bfm_regions.skin_by_landmarks(mean_shape, points), symmetry_pairs=pairs)
+    except ValueError as error:
+        raise BrokenFile(source, f"makes no face model: {error}; take it anew from its source") from None
 
 
 def read_landmarks(path: str, vertices: int) -> np.ndarray:

@@ -110,11 +110,15 @@ def read_expressions(path: str, rows: np.ndarray) -> np.ndarray:
     The mean that the file also holds is not applied, as in Deep3DFaceReconstruction's model.
 
     Raises:
-        BrokenFile: as ``expression_size``.
+        BrokenFile: as ``expression_size``; or a number that is read is not finite.
     """
     count = expression_size(path)
     stored = np.memmap(path, "<f4", "r", offset=4, shape=(1 + count, EXPRESSION_VERTICES, 3))
-    return np.stack([stored[1 + component][rows] for component in range(EXPRESSION)], axis=-1)
+    components = np.stack([stored[1 + component][rows] for component in range(EXPRESSION)], axis=-1)
+    broken = np.flatnonzero(~np.isfinite(components).all(axis=(0, 1)))
+    if len(broken):
+        raise BrokenFile(path, f"component {broken[0] + 1} has values that are not finite; copy it anew")
+    return components
 
 
 def read_deviations(path: str) -> np.ndarray:
@@ -173,13 +177,10 @@ DEVIATIONS = OfficialFile(("std_exp.txt",), "standard deviations of the expressi
 FRONT = _mat(("BFM_front_idx.mat",), "which vertices of the expression basis are kept", _DENG, "MIT", FRONT_ARRAYS)
 TRIM = _mat(("BFM_exp_idx.mat",), "which vertices of BFM09 the expression basis covers", _DENG, "MIT", TRIM_ARRAYS)
 SELECT = _mat(("select_vertex_id.mat", "bfm2009_face_idx.mat"),
-              "which vertices of BFM09 are kept (the same as BFM_exp_idx.mat at BFM_front_idx.mat)", _DENG, "MIT",
+              "which vertices of BFM09 are kept (the same as BFM_exp_idx.mat at BFM_front_idx.mat); a finished "
+              "BFM_model_front.mat needs it to use face05_4seg.mat and face05_symlist.txt", _DENG, "MIT",
               SELECT_ARRAYS)
 INFO = _mat(("facemodel_info.mat",), "triangles and landmarks of the crop", _DENG, "MIT", INFO_ARRAYS)
-FINISHED = _mat(("BFM_model_front.mat", "bfm2009_face.mat"),
-                "the finished crop, in place of 01_MorphableModel.mat, Exp_Pca.bin, std_exp.txt and "
-                "facemodel_info.mat", "made by Deep3DFaceReconstruction's transferBFM09", _BFM_LICENCE,
-                FINISHED_ARRAYS)
 SEGMENTS = _mat(("face05_4seg.mat", "bfm2009_4seg.mat"), "skin region; without it: skinmask of the crop", _BFM_SITE,
                 _BFM_LICENCE, SEGMENT_ARRAYS)
 SYMMETRY = OfficialFile(
@@ -189,6 +190,9 @@ SYMMETRY = OfficialFile(
 
 #: What a model is made of: every one of these (``SELECT`` stands in for ``TRIM``), or ``FINISHED`` alone.
 PARTS = (MORPHABLE, EXPRESSIONS, DEVIATIONS, FRONT, TRIM, INFO)
+FINISHED = _mat(("BFM_model_front.mat", "bfm2009_face.mat"),
+                f"the finished crop, in place of {', '.join(part.names[0] for part in PARTS)}",
+                "made by Deep3DFaceReconstruction's transferBFM09", _BFM_LICENCE, FINISHED_ARRAYS)
 #: What is used besides when it is there.
 EXTRAS = (SELECT, SEGMENTS, SYMMETRY)
 
@@ -202,3 +206,17 @@ def missing_parts(folder: str) -> list[OfficialFile]:
 def has_sources(folder: str) -> bool:
     """Whether a folder has what a model is made of."""
     return locate(folder, FINISHED) is not None or not missing_parts(folder)
+
+
+def read_files(folder: str) -> list[OfficialFile]:
+    """The files that a model is made of in a folder, of those that are there: what ``bfm09.convert`` opens.
+
+    Where neither all of ``PARTS`` nor ``FINISHED`` is there, those that it will open once the set is complete.
+    """
+    def there(file):
+        return locate(folder, file) is not None
+
+    if not missing_parts(folder) or not there(FINISHED):
+        return [file for file in (*PARTS, *EXTRAS) if there(file)]
+    crop = [SELECT] * there(SELECT) + [FRONT, TRIM] * (there(FRONT) and there(TRIM))
+    return [FINISHED, *crop, *[SEGMENTS] * (there(SEGMENTS) and bool(crop)), *[SYMMETRY] * there(SYMMETRY)]

@@ -34,7 +34,7 @@ def crop_pairs(rows: np.ndarray, crop: np.ndarray | None, mean_shape: np.ndarray
         (Q, 2) int32 vertices of the crop, counted from 0, and what the list was taken for.
 
     Raises:
-        UserError: under no reading do its pairs mirror each other.
+        UserError: no reading leaves pairs within the crop, or under none do its pairs mirror each other.
     """
     best = (np.inf, None, "")
     for text, numbering in (("of the whole model", crop), ("of the crop", np.arange(len(mean_shape)))):
@@ -51,6 +51,9 @@ def crop_pairs(rows: np.ndarray, crop: np.ndarray | None, mean_shape: np.ndarray
             if error < best[0]:
                 best = (error, pairs, f"vertex numbers {text}, counted from {base}")
     error, pairs, reading = best
+    if pairs is None:
+        raise UserError("the symmetry list does not belong to this face: however its numbers are read, none of its "
+                        "pairs lies within the face. Take the official face05_symlist.txt, or none")
     if error > _LIST_TOLERANCE:
         raise UserError("the symmetry list does not belong to this face: however its numbers are read, its pairs do "
                         f"not mirror each other (best mean distance {10 * error:.1f} cm, at most "
@@ -74,7 +77,8 @@ def found_pairs(mean_shape: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         middle = mean_shape[pairs, 0].mean() if len(pairs) else middle
     if 4 * len(pairs) < len(mean_shape):
         raise UserError(f"only {2 * len(pairs):,} of {len(mean_shape):,} vertices have a mirror image in the mean "
-                        "face, too few to go by: put the official face05_symlist.txt beside the other files")
+                        "face, too few to go by: put the official face05_symlist.txt and select_vertex_id.mat beside "
+                        "the other files")
     return pairs
 
 

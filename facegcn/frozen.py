@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,15 +21,31 @@ from tensorflow.core.protobuf import saved_model_pb2
 from facegcn.config import UserError
 from facegcn.tf1_control_flow import node_name, without_branches
 
-RECON_PIXELS = 224  # input width of FaceReconModel.pb
-FACENET_PIXELS = 160  # input width of FaceNetModel.pb
-_RECON_OUTPUTS = ("coeff:0", "resnet_v1_50/pool5:0")
-_FACENET_OUTPUTS = ("InceptionResnetV1/Logits/AvgPool_1a_8x8/AvgPool:0",)
-_ORIGIN = {
-    "FaceReconModel.pb": "the regressor of Deng et al. 2019 (github.com/microsoft/Deep3DFaceReconstruction, the "
-                         "TensorFlow version)",
-    "FaceNetModel.pb": "FaceNet, Inception-ResNet v1 (github.com/davidsandberg/facenet), frozen into one file",
-}
+
+class Interface(NamedTuple):
+    """What a frozen network takes and gives.
+
+    Attributes:
+        what: what the file is, in words; part of the messages.
+        image: name of the image input; fed (B, S, S, 3) float32.
+        pixels: S.
+        outputs: names of the wanted outputs.
+        switches: values of boolean inputs by name, fixed once and for all.
+    """
+
+    what: str
+    image: str
+    pixels: int
+    outputs: tuple[str, ...]
+    switches: dict[str, bool]
+
+
+#: FaceReconModel.pb
+RECON = Interface("the regressor of Deng et al. 2019 (github.com/microsoft/Deep3DFaceReconstruction, the "
+                  "TensorFlow version)", "input_imgs:0", 224, ("coeff:0", "resnet_v1_50/pool5:0"), {})
+#: FaceNetModel.pb
+FACENET = Interface("FaceNet, Inception-ResNet v1 (github.com/davidsandberg/facenet), frozen into one file", "input:0",
+                    160, ("InceptionResnetV1/Logits/AvgPool_1a_8x8/AvgPool:0",), {"phase_train:0": False})
 
 _VARIABLE_OPS = ("Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable")
 #: Constants of at least so many numbers become inputs, so that no copy of a graph repeats them: with a
@@ -42,11 +59,7 @@ class FrozenGraph:
 
     Args:
         path: the binary GraphDef.
-        what: what the file is, in words; part of the messages.
-        image: name of the image input; fed (B, S, S, 3) float32.
-        pixels: S.
-        outputs: names of the wanted outputs.
-        switches: values of boolean inputs by name, fixed once and for all.
+        interface: its tensors.
 
     Attributes:
         digest: hash of the file, 16 hexadecimal digits.
@@ -57,13 +70,10 @@ class FrozenGraph:
             takes pictures of another size or channel count.
     """
 
-    def __init__(self, path: str, what: str, image: str, pixels: int, outputs: tuple[str, ...],
-                 switches: dict[str, bool] | None = None):
-        self.path, switches = path, switches or {}
-        graph_def, self.digest = _read_graph(path, what)
-        nodes = {node.name: node for node in graph_def.node}
-        _check_names(path, what, nodes, (image, *switches, *outputs))
-        self._batch = _declared_batch(path, nodes[node_name(image)], pixels)
+    def __init__(self, path: str, interface: Interface):
+        self.path = path
+        what, image, pixels, outputs, switches = interface
+        graph_def, self.digest, self._batch = read_graph(path, interface)
         inputs = {node_name(name) for name in (image, *switches)}
         graph_def = without_branches(_cut(graph_def, outputs, inputs),
                                      {node_name(name): value for name, value in switches.items()})
@@ -116,18 +126,18 @@ class FrozenRegressor:
     """
 
     def __init__(self, path: str, coefficient_count: int):
-        self._graph = FrozenGraph(path, _ORIGIN["FaceReconModel.pb"], "input_imgs:0", RECON_PIXELS, _RECON_OUTPUTS)
+        self._graph = FrozenGraph(path, RECON)
         self.path, self.digest = path, self._graph.digest
         coefficients, features = self._graph.output_shapes
         if coefficients != (1, coefficient_count):
             raise UserError(f"{path}: coeff:0 gives {coefficients[-1]} coefficients a picture (shape {coefficients}), "
                             f"the morphable model takes {coefficient_count}: they do not belong together. "
                             "FaceReconModel.pb needs the BFM09 model that python -m facegcn.assets bfm09 makes (257)")
-        self.feature_count = _pooled_width(path, _RECON_OUTPUTS[1], features)
+        self.feature_count = _pooled_width(path, RECON.outputs[1], features)
 
     def __call__(self, rgb, training: bool = False) -> list[tf.Tensor]:
         """[coefficients, features]; ``training`` changes nothing, it is there because Keras models take it."""
-        levels = (resize_as_tf1(rgb, RECON_PIXELS) + 1.0) * 127.5
+        levels = (resize_as_tf1(rgb, RECON.pixels) + 1.0) * 127.5
         coefficients, features = self._graph(levels[..., ::-1])
         return [coefficients, tf.reshape(features, (-1, self.feature_count))]
 
@@ -150,14 +160,13 @@ class FrozenFaceNet:
     """
 
     def __init__(self, path: str):
-        self._graph = FrozenGraph(path, _ORIGIN["FaceNetModel.pb"], "input:0", FACENET_PIXELS, _FACENET_OUTPUTS,
-                                  {"phase_train:0": False})
+        self._graph = FrozenGraph(path, FACENET)
         self.path, self.digest = path, self._graph.digest
-        self.feature_count = _pooled_width(path, _FACENET_OUTPUTS[0], self._graph.output_shapes[0])
+        self.feature_count = _pooled_width(path, FACENET.outputs[0], self._graph.output_shapes[0])
 
     def __call__(self, rgb) -> tf.Tensor:
         """Features (B, E)."""
-        levels = (resize_as_tf1(rgb, FACENET_PIXELS) + 1.0) * 127.5
+        levels = (resize_as_tf1(rgb, FACENET.pixels) + 1.0) * 127.5
         features, = self._graph((levels - 127.5) / 128.0)
         return tf.reshape(features, (-1, self.feature_count))
 
@@ -176,7 +185,23 @@ def resize_as_tf1(images, pixels: int) -> tf.Tensor:
 
 
 # ---------------------------------------------------------------- reading
-def _read_graph(path, what):
+def read_graph(path: str, interface: Interface) -> tuple[tf.compat.v1.GraphDef, str, int | None]:
+    """A frozen network's graph, with the tensors of ``interface`` and an image input that takes its pictures.
+
+    Returns:
+        (graph, hash of the file as 16 hexadecimal digits, batch size that it was frozen for; None = any).
+
+    Raises:
+        UserError: the file is absent or no frozen graph, lacks some of the tensors (all are named), or
+            takes pictures of another size or channel count.
+    """
+    graph_def, digest = _graph_file(path, interface.what)
+    nodes = {node.name: node for node in graph_def.node}
+    _check_names(path, interface.what, nodes, (interface.image, *interface.switches, *interface.outputs))
+    return graph_def, digest, _declared_batch(path, nodes[node_name(interface.image)], interface.pixels)
+
+
+def _graph_file(path, what):
     """(GraphDef, digest) of a file; raises UserError that says what the file is instead."""
     if not os.path.exists(path):
         raise UserError(f"the frozen network {path} is not there: {what}. "

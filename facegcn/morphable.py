@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -173,7 +174,7 @@ class MorphableModel:
                 arrays = {f.name: data[f.name] for f in fields(cls) if f.name in data.files}
         except FileNotFoundError:
             raise ModelFileError(f"there is no morphable model at {path}") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelFileError(f"{path} is not a readable .npz morphable model: {error}") from None
         missing = [f.name for f in fields(cls) if f.name != "uv" and f.name not in arrays]
         if missing:

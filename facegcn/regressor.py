@@ -7,6 +7,8 @@ Output layers start at zero, so an untrained regressor gives the mean face.
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 
 import keras
 import numpy as np
@@ -140,7 +142,7 @@ def load_weights(network: keras.Model, path: str) -> None:
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"cannot read the regressor's weights {path}: {error}; for starting weights, set "
                         "regressor_start to '' to train from nothing") from None
     for weight in network.weights:

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import yaml
 
-from facegcn.config import Config, save_config
+from facegcn.config import Config, UserError, save_config
 
 #: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",
@@ -94,6 +94,18 @@ class RunFolder:
             kept["facenet_file"] = saved.get("facenet_file", "")
         return dataclasses.replace(config, **kept)
 
+    def check_frozen(self, face_model) -> None:
+        """Makes sure that the frozen networks are those the run was trained with.
+
+        Raises:
+            UserError: one is another; names it.
+        """
+        saved, now = self.saved_config().get("frozen_networks"), frozen_networks(face_model)
+        for name in sorted(set(saved or {}) | set(now)) if saved is not None else ():
+            if saved.get(name) != now.get(name):
+                raise UserError(f"the run {self.path} was trained with another {name} than the one that is there: put "
+                                "the former one back, or train a new run")
+
     def save_config(self, config: Config, **found_late) -> None:
         """Writes ``config.yaml``: every setting, the versions, and what was found at run time."""
         import keras
@@ -101,3 +113,9 @@ class RunFolder:
         save_config(config, self.file("config.yaml"), python=sys.version.split()[0],
                     tensorflow=tf.__version__, keras=keras.__version__, numpy=np.__version__,
                     command=" ".join(sys.argv), **found_late)
+
+
+def frozen_networks(face_model) -> dict[str, str]:
+    """Digest of each frozen network that a FaceModel runs, by the name of its setting."""
+    networks = {"regressor_file": face_model.regressor, "facenet_file": face_model.facenet}
+    return {name: network.digest for name, network in networks.items() if hasattr(network, "digest")}

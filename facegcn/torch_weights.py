@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -186,7 +187,7 @@ def load_converted(path: str) -> tuple[str, dict[str, np.ndarray]]:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         architecture, version = str(arrays.pop("architecture")), int(arrays.pop("format"))
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
         raise UserError(f"{path} is not a converted weight file") from None
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}; convert it anew")

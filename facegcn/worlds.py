@@ -18,7 +18,6 @@ from facegcn.packed import PackedPhotos
 _FIRST_MADE = 2_000_000
 
 _CURES = {
-    "demo": "set model_file to a model of your own (docs/model_format.md), or to '' for the procedural face",
     "ict": "convert a checkout of ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT) with\n"
            "  python -m facegcn.assets ict --source ICT-FaceKit --out {path}",
     "bfm09": "make it from the licensed Basel Face Model 2009 and its companion files (docs/bfm09.md) with\n"
@@ -41,8 +40,15 @@ def load_morphable(config: Config) -> MorphableModel:
         print(f"making {path} from the official files in {config.root_dir}")
         bfm09.convert(config.root_dir).save(path)
     if not os.path.exists(path):
-        raise UserError(f"the morphable model {path} is not there: " + _CURES[config.world].format(path=path))
+        cure = own_model_cure(config.world) if config.model_file else _CURES[config.world].format(path=path)
+        raise UserError(f"the morphable model {path} is not there: {cure}")
     return _loaded(path)
+
+
+def own_model_cure(world: str) -> str:
+    """What to do where the file that ``model_file`` names is absent or broken."""
+    return ("correct model_file, or convert a model (docs/model_format.md)"
+            + ", or set model_file: '' for the procedural face" * (world == "demo"))
 
 
 def ensure_demo_portraits(config: Config) -> str:

@@ -3,15 +3,14 @@
     python -m tests.standins --out DIR
 
 writes a face-like surface with smooth random components, nobody's likeness. Everything the conversion,
-the check and training need is there. Index files and landmarks come from the development data
-folder's ``bfm_layout`` (Deep3DFaceReconstruction, MIT) when it is given or found, else a grid takes their place.
+the check and training need is there. Index files and landmarks are those of the folder given with --layout
+(Deep3DFaceReconstruction's ``BFM``, MIT); without it a grid takes their place.
 """
 
 import argparse
 import os
 import shutil
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +28,6 @@ COMPONENTS, EXPRESSIONS = 199, 79
 MICROMETRE = 1e5  # per decimetre
 OFFSET = np.array([0.002, -0.05, 0.7])  # decimetre: BFM09's mean face is not centred either
 
-_LAYOUT = Path(__file__).resolve().parents[2] / "shared" / "bfm_layout"
 _INDEX_FILES = ("BFM_exp_idx.mat", "BFM_front_idx.mat", "facemodel_info.mat", "select_vertex_id.mat",
                 "similarity_Lm3D_all.mat", "std_exp.txt")
 
@@ -167,17 +165,17 @@ def segment_labels(layout):
 
 
 # ---------------------------------------------------------------- writing
-def write_standins(folder, components=COMPONENTS, layout_folder=_LAYOUT, graphs=False) -> Layout:
+def write_standins(folder, components=COMPONENTS, layout_folder=None, graphs=False) -> Layout:
     """Writes the set.
 
     Args:
         folder: made when absent.
         components: of identity and albedo, 80 to 199; fewer expression components go with fewer.
-        layout_folder: of the published index files; where there is none, a grid takes their place.
+        layout_folder: of the published index files; None for a grid in their place.
         graphs: also the frozen networks.
     """
     os.makedirs(folder, exist_ok=True)
-    known = layout_folder is not None and os.path.isdir(layout_folder)
+    known = layout_folder is not None
     layout = read_layout(layout_folder) if known else grid_layout()
     expressions = EXPRESSIONS if components >= COMPONENTS else 64
     if known:
@@ -250,7 +248,7 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.standins", description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--components", type=int, default=COMPONENTS, help="80 to 199 (default %(default)s)")
-    parser.add_argument("--layout", default=_LAYOUT, metavar="DIR", help="Deep3DFaceReconstruction's BFM folder")
+    parser.add_argument("--layout", metavar="DIR", help="Deep3DFaceReconstruction's BFM folder (default: a grid)")
     parser.add_argument("--no-graphs", action="store_true", help="leave out the frozen networks")
     options = parser.parse_args(arguments)
     write_standins(options.out, options.components, options.layout, not options.no_graphs)

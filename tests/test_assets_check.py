@@ -1,7 +1,12 @@
 """The check of a config's files: what is absent or broken is named, one by one and all at once."""
 
+import dataclasses
 import os
+import shlex
 import shutil
+import time
+import types
+import zipfile
 
 import h5py
 import numpy as np
@@ -9,11 +14,14 @@ import pytest
 import scipy.io
 
 import main
-from facegcn import asset_check, assets, bfm_files
+from facegcn import asset_check, assets, bfm_files, tf1_checkpoint, worlds
 from facegcn.config import UserError, load_config
+from facegcn.morphable import MorphableModel
+from facegcn.regressor import build_regressor, load_weights, save_weights
+from facegcn.torch_weights import load_converted, save_converted
 from tests import standins
 from tests.faces import half_ellipsoid
-from tests.standin_graphs import write_standin_graphs
+from tests.standin_graphs import regressor_graph, write_standin_graphs
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +52,15 @@ def _status(folder, **settings):
 
 
 def _broken(folder, message, **settings):
-    """Asserts that the check complains once, in these words, and that training would not start."""
+    """Asserts that the check complains once, in these words, and that test mode would not start."""
     with pytest.raises(UserError, match=message):
-        asset_check.require_assets(_config(folder, **settings))
+        asset_check.require_assets(_config(folder, **settings), "test")
+
+
+def _complaint(folder, **settings):
+    with pytest.raises(UserError) as caught:
+        asset_check.require_assets(_config(folder, **settings), "train")
+    return str(caught.value)
 
 
 def _put(path, write):
@@ -66,19 +80,21 @@ def test_a_complete_set_passes_and_the_model_is_made_on_first_use(folder, capsys
     text = capsys.readouterr().out
     assert "to be made" in text and "everything that is needed is there" in text
     for word in ("01_MorphableModel.mat", "bfm2009_symlist.txt", "faces.dmi.unibas.ch", "CoarseData", "licence",
-                 "shapePC (160470, 80 or more)", "davidsandberg/facenet", "coeff:0"):
+                 "shapePC (160470, 80 or more)", "davidsandberg/facenet"):
         assert word in text, word
+    for shapes in ("input_imgs:0 (?, 224, 224, 3) BGR 0..255 -> coeff:0 (?, 257), resnet_v1_50/pool5:0 (?, 1, 1, 2048)",
+                   "input:0 (?, 160, 160, 3), phase_train:0 -> InceptionResnetV1/Logits/AvgPool_1a_8x8/AvgPool:0 "
+                   "(?, 1, 1, 1792)"):
+        assert shapes in " ".join(text.split()), shapes
     half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
-    asset_check.require_assets(_config(folder))
+    asset_check.require_assets(_config(folder), "train")
     assert _status(folder)["model.npz"] == "present"
 
 
 def test_with_the_model_made_its_parts_are_not_needed(tmp_path):
     half_ellipsoid(components=(80, 64, 80)).save(str(tmp_path / "model.npz"))
     _broken(tmp_path, "(?s)2 files .*FaceReconModel.pb.*FaceNetModel.pb")
-    with pytest.raises(UserError) as error:
-        asset_check.require_assets(_config(tmp_path))
-    assert "Exp_Pca.bin" not in str(error.value)
+    assert "Exp_Pca.bin" not in _complaint(tmp_path)
 
 
 def test_an_empty_folder_gives_one_message_with_everything(tmp_path, capsys):
@@ -90,6 +106,10 @@ def test_an_empty_folder_gives_one_message_with_everything(tmp_path, capsys):
             assert str(tmp_path / name) in message, name
         for source in ("faces.dmi.unibas.ch", "Juyong/3DFace", "microsoft/Deep3DFaceReconstruction", "facenet"):
             assert source in message, source
+        for words in ("BFM_model_front.mat (or bfm2009_face.mat) does instead of the six parts 01_MorphableModel.mat, "
+                      "Exp_Pca.bin, std_exp.txt, BFM_front_idx.mat, BFM_exp_idx.mat, facemodel_info.mat",
+                      "face05_4seg.mat and face05_symlist.txt are used when they are there", "two small loss terms"):
+            assert words in message, words
     assert assets.main(["check", "--config", "configs/bfm09.yaml", "--set", f"root_dir={tmp_path}"]) == 2
 
 
@@ -98,9 +118,9 @@ def test_demo_needs_nothing_and_ict_its_model(tmp_path, capsys):
     assert "nothing is needed" in capsys.readouterr().out
     config = load_config("configs/ict.yaml", {"root_dir": str(tmp_path)})
     with pytest.raises(UserError, match="facegcn.assets ict --source ICT-FaceKit"):
-        asset_check.require_assets(config)
+        asset_check.require_assets(config, "train")
     half_ellipsoid().save(str(tmp_path / "model.npz"))
-    asset_check.require_assets(config)
+    asset_check.require_assets(config, "train")
 
 
 def test_released_codes_names_count_as_present(folder):
@@ -115,18 +135,87 @@ def test_released_codes_names_count_as_present(folder):
                          + ["FaceReconModel.pb", "FaceNetModel.pb"])
 def test_each_absent_file_is_named_alone(folder, name):
     os.remove(folder / name)
-    with pytest.raises(UserError) as error:
-        asset_check.require_assets(_config(folder))
-    absent = [line for line in str(error.value).splitlines() if line.strip().startswith("absent:")]
+    message = _complaint(folder)
+    absent = [line for line in message.splitlines() if line.strip().startswith("absent:")]
     wanted = [str(folder / name)] if name.endswith(".pb") else [str(folder / "model.npz"), str(folder / name)]
     assert [line.split()[1] for line in absent] == wanted
-    assert "official name " + name in str(error.value)
+    assert "official name " + name in message and ("six parts" in message) != name.endswith(".pb")
 
 
 def test_files_that_can_be_done_without_are_not_missed(folder):
     for name in ("BFM_exp_idx.mat", "face05_4seg.mat", "face05_symlist.txt"):
         os.remove(folder / name)
-    asset_check.require_assets(_config(folder))
+    asset_check.require_assets(_config(folder), "train")
+
+
+def _finished(complete, path):
+    """A sound BFM_model_front.mat; zeros will do, as only headers and indices are looked into."""
+    info = scipy.io.loadmat(complete / "facemodel_info.mat")
+    vertices = standins.CROP
+    scipy.io.savemat(path, {
+        "meanshape": np.zeros((1, 3 * vertices)), "meantex": np.zeros((1, 3 * vertices)),
+        "idBase": np.zeros((3 * vertices, 80), np.float32), "exBase": np.zeros((3 * vertices, 64), np.float32),
+        "texBase": np.zeros((3 * vertices, 80), np.float32), "tri": info["tri"], "keypoints": info["keypoints"]})
+
+
+def test_a_broken_file_that_is_not_used_does_not_block(folder, complete):
+    (folder / "BFM_model_front.mat").write_bytes(b"nothing")
+    asset_check.require_assets(_config(folder), "train")
+    row = next(a for a in asset_check.list_assets(_config(folder)) if a.path.endswith("BFM_model_front.mat"))
+    assert row.status == "broken" and not row.missed and "not used" in row.note
+    os.remove(folder / "std_exp.txt")  # and now it is
+    _broken(folder, "broken: .*BFM_model_front.mat")
+
+    _finished(complete, folder / "BFM_model_front.mat")
+    for name in ("01_MorphableModel.mat", "Exp_Pca.bin", "facemodel_info.mat"):
+        _put(folder / name, lambda path: open(path, "w").close())
+    asset_check.require_assets(_config(folder), "train")
+    _put(folder / "BFM_exp_idx.mat", lambda path: open(path, "w").close())  # read with BFM_front_idx.mat
+    _broken(folder, "1 file .*\n  broken: .*BFM_exp_idx.mat: is empty")
+    os.remove(folder / "BFM_front_idx.mat")
+    asset_check.require_assets(_config(folder), "train")
+
+
+def test_a_broken_part_beside_a_finished_mat_says_what_does_instead(folder, complete):
+    _finished(complete, folder / "BFM_model_front.mat")
+    _put(folder / "std_exp.txt", lambda path: open(path, "w").close())
+    _broken(folder, "1 file .*\n  broken: .*std_exp.txt.*\n.*or remove it: .*BFM_model_front.mat does instead")
+
+
+def test_files_newer_than_the_model_are_told_of(folder, complete, capsys):
+    time.sleep(0.05)
+    half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
+    asset_check.require_assets(_config(folder), "train")
+    assert "note:" not in capsys.readouterr().out
+    time.sleep(0.05)
+    _put(folder / "face05_4seg.mat", lambda path: shutil.copy(complete / "face05_4seg.mat", path))
+    os.utime(folder / "face05_4seg.mat", (1.2e9, 1.2e9))  # out of an archive: written in 2008
+    for mode in ("train", "test"):
+        asset_check.require_assets(_config(folder), mode)
+        text = capsys.readouterr().out
+        assert text.count("note:") == 1 and "face05_4seg.mat is newer than" in text
+        assert "not in it: delete model.npz to make it anew" in text
+    config = _config(folder)
+    assert "delete model.npz to make it anew" in " ".join(
+        asset_check.table(config, asset_check.list_assets(config)).split())
+    os.remove(folder / "Exp_Pca.bin")  # nothing could be made anew
+    asset_check.require_assets(_config(folder), "train")
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_a_newer_file_that_conversion_would_not_use_is_no_news(folder, capsys):
+    half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
+    time.sleep(0.05)
+    (folder / "BFM_model_front.mat").write_bytes(b"nothing")
+    asset_check.require_assets(_config(folder), "train")
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_identity_networks_stop_test_mode_only(folder):
+    config = _config(folder, light_cnn_file="light.npz", ir50_file="ir.npz")
+    asset_check.require_assets(config, "train")
+    with pytest.raises(UserError, match="2 files"):
+        asset_check.require_assets(config, "test")
 
 
 def test_identity_networks_are_asked_for_when_set(folder):
@@ -174,8 +263,9 @@ def _info(complete, **changes):
     ("Exp_Pca.bin", lambda path: open(path, "wb").write(b"\0\0"), r"ends too early \(2 bytes\)"),
     ("Exp_Pca.bin", lambda path: np.array([3, 0], "<i4").tofile(path), "begins with 3 as the number of components"),
     ("Exp_Pca.bin", lambda path: np.array([79] + [0] * 9, "<i4").tofile(path), "cut short; it has 40 bytes, 79 comp"),
-    ("FaceReconModel.pb", lambda path: open(path, "w").write("no graph"), "no frozen TensorFlow graph"),
-    ("FaceReconModel.pb", lambda path: open(path, "w").close(), "no frozen TensorFlow graph"),
+    ("FaceReconModel.pb", lambda path: open(path, "w").write("no graph"), "is a text file that begins with"),
+    ("FaceReconModel.pb", lambda path: open(path, "w").close(), "is empty"),
+    ("FaceReconModel.pb", lambda path: open(path, "wb").write(b"\x0a\xff\x01"), "is not a frozen TensorFlow graph"),
 ])
 def test_each_broken_file_is_named_with_the_reason(folder, name, write, message):
     _put(folder / name, write)
@@ -212,7 +302,13 @@ def test_files_cut_short(folder, complete):
 def test_a_graph_without_the_tensors(folder):
     os.remove(folder / "FaceNetModel.pb")
     os.symlink(os.path.realpath(folder / "FaceReconModel.pb"), folder / "FaceNetModel.pb")
-    _broken(folder, "FaceNetModel.pb: is a graph without .*AvgPool_1a_8x8")
+    _broken(folder, "(?s)FaceNetModel.pb: is not FaceNet.*missing:.*AvgPool_1a_8x8")
+
+
+def test_a_graph_for_pictures_of_another_size(folder):
+    os.remove(folder / "FaceReconModel.pb")
+    (folder / "FaceReconModel.pb").write_bytes(regressor_graph(image_size=128).SerializeToString())
+    _broken(folder, r"FaceReconModel.pb: the input input_imgs:0 has shape \(\?, 128, 128, 3\), expected")
 
 
 @pytest.mark.parametrize("change, message", [
@@ -236,4 +332,120 @@ def test_a_model_cut_short(folder):
     path = folder / "model.npz"
     half_ellipsoid(components=(80, 64, 80)).save(str(path))
     os.truncate(path, os.path.getsize(path) // 2)
-    _broken(folder, "model.npz: is no whole .npz")
+    _broken(folder, "model.npz: is no whole .npz.*\n.*delete it; it is made anew from the official files")
+    os.remove(folder / "Exp_Pca.bin")
+    _broken(folder, "model.npz: is no whole .npz.*\n.*delete it, and put the files")
+
+
+@pytest.mark.parametrize("world", ["bfm09", "ict", "demo"])
+def test_a_model_of_ones_own_has_its_own_cure(world, tmp_path):
+    config = load_config(overrides={"world": world, "root_dir": str(tmp_path), "model_file": "own.npz"})
+    row, = asset_check.list_assets(config)
+    assert row.status == "absent" and row.source == "yours (docs/model_format.md)"
+    with pytest.raises(UserError) as at_once:
+        asset_check.require_assets(config, "train")
+    with pytest.raises(UserError) as late:
+        worlds.load_morphable(config)
+    for message in (str(at_once.value), str(late.value)):
+        assert "correct model_file, or convert a model (docs/model_format.md)" in message
+        assert ("procedural face" in message) == (world == "demo")
+
+
+# ---------------------------------------------------------------- damaged compressed members
+def _damage(path, member, part=0.0):
+    """Overwrites a part of a member's compressed bytes, from the start: zlib gives up; headers and directory stay."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(member)
+    with open(path, "r+b") as file:
+        file.seek(info.header_offset + 26)
+        name, extra = np.frombuffer(file.read(4), "<u2")
+        start = info.header_offset + 30 + int(name) + int(extra)
+        first = int(part * info.compress_size)
+        file.seek(start + first)
+        file.write(b"\xff" * min(64, info.compress_size - first))
+
+
+def _rewritten_compressed(path):
+    with np.load(path) as data:
+        arrays = dict(data)
+    np.savez_compressed(path, **arrays)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_a_damaged_model(tmp_path, part):
+    path = str(tmp_path / "model.npz")
+    half_ellipsoid(components=(80, 64, 80)).save(path)
+    _damage(path, "triangles.npy", part)
+    _broken(tmp_path, "broken: .*model.npz: is no whole .npz")
+    with pytest.raises(UserError, match="model.npz is not a readable .npz"):
+        worlds.load_morphable(_config(tmp_path))
+
+
+def test_damaged_weights_of_an_identity_network(tmp_path):
+    path = str(tmp_path / "ir.npz")
+    save_converted(path, "ir50", {"weight": np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)})
+    assert load_converted(path)[0] == "ir50"
+    _rewritten_compressed(path)
+    _damage(path, "weight.npy")
+    with pytest.raises(UserError, match="not a converted weight file"):
+        load_converted(path)
+
+
+def test_damaged_weights_of_the_regressor(tmp_path):
+    path, network = str(tmp_path / "regressor.npz"), build_regressor("small", half_ellipsoid(), 32, 32)
+    save_weights(network, path)
+    load_weights(network, path)
+    _damage(path, max(zipfile.ZipFile(path).infolist(), key=lambda info: info.compress_size).filename)
+    with pytest.raises(UserError, match="cannot read the regressor's weights .*regressor.npz"):
+        load_weights(network, path)
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) // 2)
+    with pytest.raises(UserError, match="cannot read the regressor's weights"):
+        load_weights(network, path)
+
+
+def test_models_damaged_anywhere_end_with_one_message(tmp_path):
+    whole, path = tmp_path / "whole.npz", tmp_path / "own.npz"
+    half_ellipsoid().save(str(whole))
+    names = zipfile.ZipFile(whole).namelist()
+    config = load_config(overrides={"root_dir": str(tmp_path), "model_file": "own.npz"})
+    for name in names:
+        shutil.copy(whole, path)
+        _damage(path, name)
+        with pytest.raises(UserError, match="own.npz is not a readable .npz"):
+            worlds.load_morphable(config)
+    shutil.copy(whole, path)
+    assert worlds.load_morphable(config).digest == MorphableModel.load(str(whole)).digest
+
+
+# ---------------------------------------------------------------- the commands
+def test_an_operating_systems_error_ends_with_one_message(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "data/bfm09")
+
+    monkeypatch.setattr("facegcn.bfm09.convert", refuse)
+    assert assets.main(["bfm09", "--source", "."]) == 2
+    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'data/bfm09'\n"
+
+
+def test_commands_for_an_imported_run_name_what_the_checkpoint_decided(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def imported(config, source, epochs_done):
+        asked.append(epochs_done)
+        return types.SimpleNamespace(path="runs/00000"), dataclasses.replace(config, gan=False, nz=512, wide=True)
+
+    monkeypatch.setattr(tf1_checkpoint, "import_checkpoint", imported)
+    config = tmp_path / "my world.yaml"
+    config.write_text("world: bfm09\n")
+    command = ["tf1-checkpoint", "--source", "x", "--config", str(config)]
+    for setting in ("gan=true", "nz=64", "lr=1e-3", "model=resnet", f"root_dir={tmp_path}/my data"):
+        command += ["--set", setting]
+    assert assets.main(command) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()[1:]]
+    flags = ["--config", str(config), "--set", "lr=1e-3", "--set", f"root_dir={tmp_path}/my data", "--model", "resnet",
+             "--wide"]
+    assert lines == [["python", "main.py", "--mode", "test", *flags],
+                     ["python", "main.py", "--mode", "train", "--restore", *flags]]
+    assert assets.main([*command, "--epochs-done", "0"]) == 0
+    assert asked == [tf1_checkpoint.FULL_RENDER_EPOCH, 0]

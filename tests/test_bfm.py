@@ -28,6 +28,11 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def slow(source):
+    """``_slow_model`` of the folder."""
+    return _slow_model(source)
+
+
+def _slow_model(source):
     """The model's arrays, one vertex at a time, straight from the files: an oracle that shares no code."""
     def mat(name):
         return scipy.io.loadmat(source / name)
@@ -71,6 +76,19 @@ def converted(source):
     """(model, what was said)."""
     said = []
     return bfm09.convert(str(source), said.append), said
+
+
+@pytest.fixture(scope="module")
+def finished(source, converted, tmp_path_factory):
+    """A folder with BFM_model_front.mat alone."""
+    model, info = converted[0], scipy.io.loadmat(source / "facemodel_info.mat")
+    folder = tmp_path_factory.mktemp("finished")
+    scipy.io.savemat(folder / "BFM_model_front.mat", {
+        "meanshape": model.mean_shape.reshape(1, -1), "meantex": model.mean_albedo.reshape(1, -1),
+        "idBase": model.id_basis.reshape(-1, 80), "exBase": model.exp_basis.reshape(-1, 64).astype(np.float64),
+        "texBase": model.albedo_basis.reshape(-1, 80),
+        **{name: info[name] for name in ("tri", "keypoints", "skinmask")}})
+    return folder
 
 
 @pytest.fixture
@@ -129,14 +147,9 @@ def test_released_codes_names_and_folders_are_accepted(linked, converted, slow):
     _assert_same(bfm09.convert(str(linked), lambda line: None), slow)
 
 
-def test_a_finished_mat_gives_the_same_model(tmp_path, source, converted, slow):
+def test_a_finished_mat_gives_the_same_model(tmp_path, finished, source, converted, slow):
     model, _ = converted
-    info = scipy.io.loadmat(source / "facemodel_info.mat")
-    arrays = {"meanshape": model.mean_shape.reshape(1, -1), "meantex": model.mean_albedo.reshape(1, -1),
-              "idBase": model.id_basis.reshape(-1, 80), "exBase": model.exp_basis.reshape(-1, 64).astype(np.float64),
-              "texBase": model.albedo_basis.reshape(-1, 80),
-              **{name: info[name] for name in ("tri", "keypoints", "skinmask")}}
-    scipy.io.savemat(tmp_path / "bfm2009_face.mat", arrays)
+    os.symlink(finished / "BFM_model_front.mat", tmp_path / "bfm2009_face.mat")
     said = []
     alone = bfm09.convert(str(tmp_path), said.append)
     _assert_same(alone, slow, but=("skin_index", "symmetry_pairs"))
@@ -222,12 +235,96 @@ def test_command_names_all_absent_files_at_once(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_standins_without_index_files_convert_too(tmp_path):
-    layout = standins.write_standins(tmp_path, components=80, layout_folder=None)
+def test_the_published_index_files_convert_too(shared, tmp_path):
+    layout = standins.write_standins(tmp_path, 80, shared / "bfm_layout")
     model = bfm09.convert(str(tmp_path), lambda line: None)
+    _assert_same(model, _slow_model(tmp_path))
     np.testing.assert_allclose(model.mean_shape, layout.points + standins.OFFSET, atol=1e-5)
     np.testing.assert_array_equal(model.triangles, layout.triangles)
-    assert len(model.symmetry_pairs) > 0.45 * 35709
+    assert len(model.symmetry_pairs) > 0.4 * 35709
+
+
+# ---------------------------------------------------------------- a finished .mat and its companions
+def _with(finished, source, tmp_path, *companions):
+    for path in (finished / "BFM_model_front.mat", *(source / name for name in companions)):
+        os.symlink(path, tmp_path / path.name)
+    return str(tmp_path)
+
+
+def test_a_list_of_the_whole_model_without_the_crops_numbers_is_left_out(finished, source, tmp_path, slow):
+    said = []
+    model = bfm09.convert(_with(finished, source, tmp_path, "face05_symlist.txt"), said.append)
+    notes = [line for line in said if "left/right pairs" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: ")
+    assert "face05_symlist.txt" in notes[0] and "needs select_vertex_id.mat" in notes[0]
+    assert {frozenset(pair) for pair in model.symmetry_pairs.tolist()} == {
+        frozenset(pair) for pair in bfm_regions.found_pairs(model.mean_shape, model.landmarks).tolist()}
+
+
+def test_a_list_of_the_crop_needs_no_numbers(finished, source, tmp_path, slow):
+    np.savetxt(tmp_path / "face05_symlist.txt", slow["symmetry_pairs"] + 1, fmt="%d")
+    said = []
+    model = bfm09.convert(_with(finished, source, tmp_path), said.append)
+    np.testing.assert_array_equal(model.symmetry_pairs, slow["symmetry_pairs"])
+    assert any("of the crop, counted from 1" in line for line in said)
+
+
+def test_a_list_without_any_reading_is_refused_without_a_distance():
+    face = half_ellipsoid()
+    with pytest.raises(UserError, match="none of its pairs lies within the face") as caught:
+        bfm_regions.crop_pairs(np.array([[900, 901]]), None, face.mean_shape)
+    assert "inf" not in str(caught.value) and " cm" not in str(caught.value)
+
+
+def test_files_that_are_read_are_those_that_conversion_opens(finished, source, tmp_path, monkeypatch):
+    """``read_files`` against what is really opened, for sets of files."""
+    opened = set()
+    for module in (bfm09, bfm_files):
+        for name in ("read_arrays", "read_deviations", "read_symmetry_list", "read_expressions"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, _noting(getattr(module, name), opened))
+    everything = [name for name in os.listdir(source) if name != "similarity_Lm3D_all.mat"]
+    for number, names in enumerate((everything, ["face05_4seg.mat", "face05_symlist.txt", "facemodel_info.mat"],
+                                    ["face05_4seg.mat", "select_vertex_id.mat", "std_exp.txt"],
+                                    ["BFM_exp_idx.mat", "face05_4seg.mat"],
+                                    ["BFM_exp_idx.mat", "BFM_front_idx.mat", "face05_4seg.mat"])):
+        (tmp_path / str(number)).mkdir()
+        folder = _with(finished, source, tmp_path / str(number), *names)
+        opened.clear()
+        bfm09.convert(folder, lambda line: None)
+        assert opened == {bfm_files.locate(folder, file) for file in bfm_files.read_files(folder)}, names
+
+
+def _noting(function, opened):
+    def noting(path, *arguments):
+        opened.add(path)
+        return function(path, *arguments)
+    return noting
+
+
+# ---------------------------------------------------------------- numbers that are not finite
+def test_expressions_that_are_not_finite_are_refused(linked):
+    content = bytearray((linked / "Exp_Pca.bin").read_bytes())
+    front = scipy.io.loadmat(linked / "BFM_front_idx.mat")["idx"][100, 0]
+    place = 4 + 4 * 3 * (standins.COVERED * (1 + 2) + int(front) - 1)  # third component, x
+    content[place:place + 4] = struct.pack("<f", np.nan)
+    os.remove(linked / "Exp_Pca.bin")
+    (linked / "Exp_Pca.bin").write_bytes(content)
+    with pytest.raises(UserError, match="Exp_Pca.bin: component 3 has values that are not finite"):
+        bfm09.convert(str(linked), lambda line: None)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_model_beyond_single_precision_is_refused(linked, bfm17_files):
+    os.remove(linked / "std_exp.txt")
+    (linked / "std_exp.txt").write_text(" ".join(["1e300"] * 64))
+    with pytest.raises(UserError, match="(?s)make no face model: array 'exp_basis' has values that are not finite"):
+        bfm09.convert(str(linked), lambda line: None)
+    _, path, landmarks = bfm17_files
+    with h5py.File(path, "a") as file:
+        _replace(file, "color/model/pcaVariance", np.full(8, 1e300))
+    with pytest.raises(UserError, match="makes no face model: array 'albedo_basis' has values that are not finite"):
+        bfm17.convert(str(path), str(landmarks), lambda line: None)
 
 
 # ---------------------------------------------------------------- BFM 2017

@@ -500,6 +500,16 @@ def test_restored_and_tested(world, trained, capsys):
     assert json.loads((folder / "tested" / "metrics.json").read_text())["fine_texture"] == "texture network"
 
 
+def test_another_facenet_than_the_one_trained_with_is_refused(world, trained, capsys):
+    folder, flags, _ = world
+    write_standin_graphs(str(folder / "other"), seed=11)
+    other = ["--set", f"facenet_file={folder / 'other' / 'FaceNetModel.pb'}"]
+    for mode in (["--mode", "test"], ["--mode", "train", "--restore"]):
+        assert main.main([*flags, "--gan", *mode, *other]) == 2
+        error = capsys.readouterr().err
+        assert str(trained) in error and "another facenet_file" in error
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--mode", "train", "--stage", "rec"], ["--stage rec", "is frozen", "--set regressor=resnet50"]),
     (["--mode", "train", "--set", "facenet_file=nowhere.pb"], ["absent: ", "nowhere.pb"]),
