@@ -51,7 +51,7 @@ def _status(folder, **settings):
     return {os.path.basename(a.path): a.status for a in asset_check.list_assets(_config(folder, **settings))}
 
 
-def _broken(folder, message, **settings):
+def _assert_broken(folder, message, **settings):
     """Asserts that the check complains once, in these words, and that test mode would not start."""
     with pytest.raises(UserError, match=message):
         asset_check.require_assets(_config(folder, **settings), "test")
@@ -93,7 +93,7 @@ def test_a_complete_set_passes_and_the_model_is_made_on_first_use(folder, capsys
 
 def test_with_the_model_made_its_parts_are_not_needed(tmp_path):
     half_ellipsoid(components=(80, 64, 80)).save(str(tmp_path / "model.npz"))
-    _broken(tmp_path, "(?s)2 files .*FaceReconModel.pb.*FaceNetModel.pb")
+    _assert_broken(tmp_path, "(?s)2 files .*FaceReconModel.pb.*FaceNetModel.pb")
     assert "Exp_Pca.bin" not in _complaint(tmp_path)
 
 
@@ -164,14 +164,14 @@ def test_a_broken_file_that_is_not_used_does_not_block(folder, complete):
     row = next(a for a in asset_check.list_assets(_config(folder)) if a.path.endswith("BFM_model_front.mat"))
     assert row.status == "broken" and not row.missed and "not used" in row.note
     os.remove(folder / "std_exp.txt")  # and now it is
-    _broken(folder, "broken: .*BFM_model_front.mat")
+    _assert_broken(folder, "broken: .*BFM_model_front.mat")
 
     _finished(complete, folder / "BFM_model_front.mat")
     for name in ("01_MorphableModel.mat", "Exp_Pca.bin", "facemodel_info.mat"):
         _put(folder / name, lambda path: open(path, "w").close())
     asset_check.require_assets(_config(folder), "train")
     _put(folder / "BFM_exp_idx.mat", lambda path: open(path, "w").close())  # read with BFM_front_idx.mat
-    _broken(folder, "1 file .*\n  broken: .*BFM_exp_idx.mat: is empty")
+    _assert_broken(folder, "1 file .*\n  broken: .*BFM_exp_idx.mat: is empty")
     os.remove(folder / "BFM_front_idx.mat")
     asset_check.require_assets(_config(folder), "train")
 
@@ -179,7 +179,7 @@ def test_a_broken_file_that_is_not_used_does_not_block(folder, complete):
 def test_a_broken_part_beside_a_finished_mat_says_what_does_instead(folder, complete):
     _finished(complete, folder / "BFM_model_front.mat")
     _put(folder / "std_exp.txt", lambda path: open(path, "w").close())
-    _broken(folder, "1 file .*\n  broken: .*std_exp.txt.*\n.*or remove it: .*BFM_model_front.mat does instead")
+    _assert_broken(folder, "1 file .*\n  broken: .*std_exp.txt.*\n.*or remove it: .*BFM_model_front.mat does instead")
 
 
 def test_files_newer_than_the_model_are_told_of(folder, complete, capsys):
@@ -219,10 +219,10 @@ def test_identity_networks_stop_test_mode_only(folder):
 
 
 def test_identity_networks_are_asked_for_when_set(folder):
-    _broken(folder, "(?s)light.npz.*facegcn.assets light-cnn.*ir.npz.*facegcn.assets ir50",
+    _assert_broken(folder, "(?s)light.npz.*facegcn.assets light-cnn.*ir.npz.*facegcn.assets ir50",
             light_cnn_file="light.npz", ir50_file="ir.npz")
     (folder / "ir.npz").write_bytes(b"nothing")
-    _broken(folder, "broken: .*ir.npz", ir50_file="ir.npz")
+    _assert_broken(folder, "broken: .*ir.npz", ir50_file="ir.npz")
 
 
 # ---------------------------------------------------------------- broken, one by one
@@ -269,23 +269,23 @@ def _info(complete, **changes):
 ])
 def test_each_broken_file_is_named_with_the_reason(folder, name, write, message):
     _put(folder / name, write)
-    _broken(folder, f"1 file .*\n  broken: {folder / name}: .*{message}")
+    _assert_broken(folder, f"1 file .*\n  broken: {folder / name}: .*{message}")
     assert _status(folder)[name] == "broken"
 
 
 def test_wrong_shapes_and_types_of_the_large_arrays(folder):
     good = {"shapeMU": np.zeros((160470, 1), np.float32), "shapeEV": np.ones((80, 1), np.float32)}
     _put(folder / "01_MorphableModel.mat", _mat(**good, shapePC=np.zeros((160470, 2), np.float32)))
-    _broken(folder, r"'shapePC' has shape \(160470, 2\), expected \(160470, 80 or more\)")
+    _assert_broken(folder, r"'shapePC' has shape \(160470, 2\), expected \(160470, 80 or more\)")
     _put(folder / "01_MorphableModel.mat", _mat(**good, shapePC=np.zeros((160470, 80), np.uint8)))
-    _broken(folder, "'shapePC' is of class uint8, expected .* single/double")
+    _assert_broken(folder, "'shapePC' is of class uint8, expected .* single/double")
 
 
 def test_indices_out_of_range_in_facemodel_info(folder, complete):
     _put(folder / "facemodel_info.mat", _info(complete, tri=lambda a: a.__setitem__((5, 1), 35710)))
-    _broken(folder, "'tri' has an index out of range: 1..35710, expected 1..35709")
+    _assert_broken(folder, "'tri' has an index out of range: 1..35710, expected 1..35709")
     _put(folder / "facemodel_info.mat", _info(complete, keypoints=lambda a: a.__setitem__((0, 3), 0)))
-    _broken(folder, "'keypoints' has an index out of range: 0..")
+    _assert_broken(folder, "'keypoints' has an index out of range: 0..")
 
 
 def test_files_cut_short(folder, complete):
@@ -294,7 +294,7 @@ def test_files_cut_short(folder, complete):
         os.remove(folder / name)
         shutil.copy(complete / name, folder / name)
         os.truncate(folder / name, size - 1000)
-        _broken(folder, f"{name}: .*{message}")
+        _assert_broken(folder, f"{name}: .*{message}")
         os.remove(folder / name)
         os.symlink(complete / name, folder / name)
 
@@ -302,13 +302,13 @@ def test_files_cut_short(folder, complete):
 def test_a_graph_without_the_tensors(folder):
     os.remove(folder / "FaceNetModel.pb")
     os.symlink(os.path.realpath(folder / "FaceReconModel.pb"), folder / "FaceNetModel.pb")
-    _broken(folder, "(?s)FaceNetModel.pb: is not FaceNet.*missing:.*AvgPool_1a_8x8")
+    _assert_broken(folder, "(?s)FaceNetModel.pb: is not FaceNet.*missing:.*AvgPool_1a_8x8")
 
 
 def test_a_graph_for_pictures_of_another_size(folder):
     os.remove(folder / "FaceReconModel.pb")
     (folder / "FaceReconModel.pb").write_bytes(regressor_graph(image_size=128).SerializeToString())
-    _broken(folder, r"FaceReconModel.pb: the input input_imgs:0 has shape \(\?, 128, 128, 3\), expected")
+    _assert_broken(folder, r"FaceReconModel.pb: the input input_imgs:0 has shape \(\?, 128, 128, 3\), expected")
 
 
 @pytest.mark.parametrize("change, message", [
@@ -325,16 +325,16 @@ def test_broken_models_are_named(folder, change, message):
     arrays = {name: getattr(face, name) for name in asset_check._MODEL_SHAPES if name != "uv"}
     arrays = {name: array for name, array in {**arrays, **change}.items() if array is not None}
     np.savez(folder / "model.npz", **arrays)
-    _broken(folder, f"broken: {folder}/model.npz: .*{message}")
+    _assert_broken(folder, f"broken: {folder}/model.npz: .*{message}")
 
 
 def test_a_model_cut_short(folder):
     path = folder / "model.npz"
     half_ellipsoid(components=(80, 64, 80)).save(str(path))
     os.truncate(path, os.path.getsize(path) // 2)
-    _broken(folder, "model.npz: is no whole .npz.*\n.*delete it; it is made anew from the official files")
+    _assert_broken(folder, "model.npz: is no whole .npz.*\n.*delete it; it is made anew from the official files")
     os.remove(folder / "Exp_Pca.bin")
-    _broken(folder, "model.npz: is no whole .npz.*\n.*delete it, and put the files")
+    _assert_broken(folder, "model.npz: is no whole .npz.*\n.*delete it, and put the files")
 
 
 @pytest.mark.parametrize("world", ["bfm09", "ict", "demo"])
@@ -376,7 +376,7 @@ def test_a_damaged_model(tmp_path, part):
     path = str(tmp_path / "model.npz")
     half_ellipsoid(components=(80, 64, 80)).save(path)
     _damage(path, "triangles.npy", part)
-    _broken(tmp_path, "broken: .*model.npz: is no whole .npz")
+    _assert_broken(tmp_path, "broken: .*model.npz: is no whole .npz")
     with pytest.raises(UserError, match="model.npz is not a readable .npz"):
         worlds.load_morphable(_config(tmp_path))
 
