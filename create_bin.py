@@ -15,10 +15,10 @@ import functools
 import os
 import sys
 
-from facegcn import binfile, packing
+from facegcn.assets.worlds import ensure_demo_portraits, load_morphable
 from facegcn.config import Config, UserError, config_from_arguments
-from facegcn.photo_companions import label_numbers, read_landmark_list
-from facegcn.worlds import ensure_demo_portraits, load_morphable
+from facegcn.photos import packed_file, packing
+from facegcn.photos.companions import label_numbers, read_landmark_list
 from utils import find_images
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
@@ -75,12 +75,12 @@ def pack_segmented(config: Config, folder: str | None, out: str) -> packing.Summ
 
 def pack_legacy(config: Config, path: str, out: str) -> packing.Summary:
     """A file of the released code's float32 layout -> packed file."""
-    records = binfile.open_legacy(path, config.img_size)
+    records = packed_file.open_legacy(path, config.img_size)
 
     def load(index):
         try:
-            rgba = binfile.legacy_to_uint8(records[index])
-        except binfile.BinFileError as error:
+            rgba = packed_file.legacy_to_uint8(records[index])
+        except packed_file.BinFileError as error:
             raise packing.Rejected(str(error)) from None
         return packing.Item(f"record_{index:06d}", packing.checked_rgba(rgba, config.img_size))
 
@@ -104,7 +104,7 @@ def main(arguments=None) -> int:
             summary = pack_legacy(config, args.legacy_float32, out)
         else:
             summary = pack_segmented(config, args.input, out)
-    except (UserError, binfile.BinFileError) as error:
+    except (UserError, packed_file.BinFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(packing.report(summary))

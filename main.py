@@ -13,8 +13,8 @@ import glob
 import os
 import sys
 
-from facegcn.binfile import BinFileError
 from facegcn.config import Config, UserError, config_from_arguments
+from facegcn.photos.packed_file import BinFileError
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
@@ -50,11 +50,11 @@ def train(config: Config, args) -> int:
     """Stage rec, stage render, or what is missing of them, in one run folder."""
     import keras
 
-    from facegcn import training
-    from facegcn.encoding import PhotoEncoder, encode_packed
-    from facegcn.packed import read_packed
+    from facegcn.assets.worlds import load_morphable, pack_made_portraits
+    from facegcn.photos.packed_photos import read_packed
     from facegcn.runs import frozen_networks
-    from facegcn.worlds import load_morphable, pack_made_portraits
+    from facegcn.training import texture_stage
+    from facegcn.training.encoding import PhotoEncoder, encode_packed
     from model import build_critic, build_face_model
     from utils import RunFolder
 
@@ -86,9 +86,9 @@ def train(config: Config, args) -> int:
         made = (portraits, encode_packed(encoder, portraits))
     critic = build_critic(config.img_size, config.critic_norm) if config.gan else None
     epochs_done = _load_imported(run, face_model.texture_network, critic)
-    trainer = training.TextureTrainer(face_model, config, critic)
+    trainer = texture_stage.TextureTrainer(face_model, config, critic)
     run.log(f"stage render: {config.epoch} epochs of {split_sizes['train']} photos, losses '{config.losses}'")
-    training.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
+    texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
     run.log(f"done; sample sheets are in {run.file('samples')}")
     return 0
 
@@ -119,8 +119,8 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
     The run's own comes first, then one that the run has begun to train, then another run's, then a new one.
     A frozen one is in its file already.
     """
-    from facegcn import rec_training
-    from facegcn.regressor import load_weights, save_weights
+    from facegcn.networks.regressor import load_weights, save_weights
+    from facegcn.training import regressor_stage
 
     if config.regressor == "frozen":
         run.log(f"regressor: {face_model.regressor.path}, frozen")
@@ -135,14 +135,14 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
         run.log(f"regressor: from {other.path} (--stage rec trains it anew)")
     else:
         run.log(f"stage rec: {config.rec_steps} steps of {config.rec_batch_size} made portraits")
-        rec_training.train_regressor(face_model, config, run, packed)
+        regressor_stage.train_regressor(face_model, config, run, packed)
         save_weights(face_model.regressor, own)
     load_weights(face_model.regressor, own)
 
 
 def _load_imported(run, network, critic=None) -> int:
     """Loads the weights of a run that was imported from the released code; returns the epochs behind them, or 0."""
-    from facegcn.tf1_checkpoint import WEIGHTS_FILE, imported_weights
+    from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE, imported_weights
     from model import load_released_weights
 
     arrays = imported_weights(run)
@@ -159,11 +159,11 @@ def _load_imported(run, network, critic=None) -> int:
 
 def test(config: Config, args) -> int:
     """Reconstructs --input, or the held-out packed images; 1 when nothing could be reconstructed."""
-    from facegcn.face_recognition import load_recognizers
-    from facegcn.packed import read_packed
-    from facegcn.reconstruction import Reconstructor, load_jobs, packed_jobs, print_summary
-    from facegcn.tf1_checkpoint import WEIGHTS_FILE
-    from facegcn.worlds import load_morphable
+    from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
+    from facegcn.assets.worlds import load_morphable
+    from facegcn.identity.recognizers import load_recognizers
+    from facegcn.photos.packed_photos import read_packed
+    from facegcn.reconstruction.reconstructor import Reconstructor, load_jobs, packed_jobs, print_summary
     from model import build_face_model
     from utils import RunFolder, find_images, init_sampling
 
@@ -205,7 +205,7 @@ def _name_other_runs(config) -> None:
 
 def _load_trained(config, face_model, texture_run) -> None:
     """Loads what was trained, and says plainly what was not."""
-    from facegcn.regressor import load_weights
+    from facegcn.networks.regressor import load_weights
     from utils import RunFolder
 
     run = texture_run or RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
@@ -234,7 +234,7 @@ def main(arguments=None) -> int:
     args = parse_arguments(arguments)
     try:
         config = config_from_arguments(args)
-        from facegcn.asset_check import require_assets  # imports TensorFlow, for which --help need not wait
+        from facegcn.assets.check import require_assets  # imports TensorFlow, for which --help need not wait
 
         require_assets(config, args.mode)
         return train(config, args) if args.mode == "train" else test(config, args)

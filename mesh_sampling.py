@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from facegcn.closest_point import closest_points
 from facegcn.config import UserError
-from facegcn.decimation import decimate
+from facegcn.mesh.closest_point import closest_points
+from facegcn.mesh.decimation import decimate
 
 #: Names of the matrices in a saved hierarchy, each followed by its level.
 _FILE_KEYS = {"adjacencies": "adjacency", "downsamples": "downsamp_trans",
@@ -220,8 +220,8 @@ def _load_model(options):
     if options.model:
         from facegcn.morphable import MorphableModel
         return MorphableModel.load(options.model)
+    from facegcn.assets.worlds import load_morphable
     from facegcn.config import load_config
-    from facegcn.worlds import load_morphable
     return load_morphable(load_config(options.config))
 
 

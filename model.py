@@ -16,13 +16,13 @@ import tensorflow as tf
 from keras import layers, ops
 
 from facegcn import camera
-from facegcn.frozen import FrozenFaceNet
 from facegcn.geometry import rotate, vertex_normals
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.lighting import fit_light, shading
-from facegcn.normalization import BatchNorm, ImageNorm
+from facegcn.networks.frozen import FrozenFaceNet
+from facegcn.networks.normalization import BatchNorm, ImageNorm
+from facegcn.networks.regressor import build_regressor, feature_count, load_weights
 from facegcn.rasterizer import rasterize
-from facegcn.regressor import build_regressor, feature_count, load_weights
 from facegcn.renderer import render_colors
 from facegcn.sampling import EROSION, delit_colors, eroded_mask, sample_colors
 from facegcn.visibility import depth_visible
@@ -278,7 +278,7 @@ class FaceModel:
         morphable: a facegcn.morphable.MorphableModel.
         texture_network: from ``build_texture_network``; None gives coarse results only
             (``fine_*`` then equal ``coarse_*``).
-        regressor: RGB -> [coefficients, features], see facegcn.regressor; needed by ``regress`` only.
+        regressor: RGB -> [coefficients, features], see facegcn.networks.regressor; needed by ``regress`` only.
         image_size: width and height of the aligned crop, pixels.
         visibility: ``depth`` (facing the camera, nothing in front) or ``normal`` (facing only,
             as the released code).

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from facegcn.lighting import frontal_brightness, metered_exposure
 from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
-from facegcn.regressor import PART_SCALES
+from facegcn.networks.regressor import PART_SCALES
 
 #: Landmark targets are the 68 iBUG points followed by the five alignment points.
 TARGET_COUNT = LANDMARK_COUNT + len(FIVE_POINT_LANDMARKS)

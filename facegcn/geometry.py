@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from facegcn.indexing import check_index, gather_rows, kernels, map_images, resolve_backend, scatter_rows
+from facegcn.backends.row_gathers import check_index, gather_rows, kernels, map_images, resolve_backend, scatter_rows
 
 #: Squared length below which a vector counts as zero and is left unnormalised.
 _TINY_SQUARED_LENGTH = 1e-20
@@ -64,7 +64,7 @@ def vertex_normals(vertices, triangles, backend: str = "auto") -> tf.Tensor:
     Args:
         vertices: (B, N, 3), any unit.
         triangles: (F, 3) int32 vertex indices, 0-based, counter-clockwise seen from outside.
-        backend: ``numba``, ``tensorflow`` or ``auto``, see ``indexing.resolve_backend``.
+        backend: ``numba``, ``tensorflow`` or ``auto``, see ``row_gathers.resolve_backend``.
 
     Returns:
         (B, N, 3) unit vectors that point outwards, differentiable in the vertices.

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from facegcn import rasterizer_tensorflow
-from facegcn.indexing import aligned_empty, check_index, kernels, map_images, resolve_backend
+from facegcn.backends import tensorflow_rasterizer
+from facegcn.backends.row_gathers import aligned_empty, check_index, kernels, map_images, resolve_backend
 
 
 class Rasterization(NamedTuple):
@@ -59,7 +59,7 @@ def rasterize(clip_vertices, triangles, height: int, width: int, backend: str = 
     triangles = tf.convert_to_tensor(triangles, tf.int32)
     height, width = int(height), int(width)
     _check_shapes(clip_vertices.shape, triangles.shape, height, width, batched=True)
-    module_draw = _draw if resolve_backend(backend) == "numba" else rasterizer_tensorflow.draw
+    module_draw = _draw if resolve_backend(backend) == "numba" else tensorflow_rasterizer.draw
     ids, barycentrics, depth = module_draw(clip_vertices, triangles, height, width)
     batch = clip_vertices.shape[0]
     ids.set_shape((batch, height, width))
@@ -92,7 +92,7 @@ def interpolate(attributes, triangles, rasterization: Rasterization, backend: st
     if resolve_backend(backend) == "numba":
         pixels = _interpolate(attributes, triangles, ids, barycentrics)
     else:
-        pixels = rasterizer_tensorflow.interpolate(attributes, triangles, ids, barycentrics)
+        pixels = tensorflow_rasterizer.interpolate(attributes, triangles, ids, barycentrics)
     pixels.set_shape(ids.shape.concatenate([attributes.shape[2]]))
     return pixels
 

@@ -5,7 +5,7 @@ The forward passes are channels first and work on state dicts, so they share not
 
 import numpy as np
 
-from facegcn.face_recognition import ARCHITECTURES
+from facegcn.identity.recognizers import ARCHITECTURES
 
 # name, output and input channels, kernel width: LightCNN-29's convolutions in order
 LIGHT_CNN_CONVOLUTIONS = """
@@ -75,7 +75,7 @@ def ir50_shapes():
             "output_layer.3.bias": (512,), **norm("output_layer.4", 512)}
 
 
-#: Of every published network, by the key of ``facegcn.face_recognition.ARCHITECTURES``.
+#: Of every published network, by the key of ``facegcn.identity.recognizers.ARCHITECTURES``.
 SHAPES = {"light_cnn_29": light_cnn_shapes(1), "light_cnn_29_v2": light_cnn_shapes(2), "ir50": ir50_shapes()}
 
 

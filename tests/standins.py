@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 from scipy.interpolate import RBFInterpolator
 
-from facegcn.symmetry import mirror_pairs
+from facegcn.mesh.symmetry import mirror_pairs
 from tests.faces import half_ellipsoid
 
 FULL, COVERED, CROP = 53490, 53215, 35709

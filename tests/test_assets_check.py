@@ -14,11 +14,12 @@ import pytest
 import scipy.io
 
 import main
-from facegcn import asset_check, assets, bfm_files, tf1_checkpoint, worlds
+from facegcn.assets import __main__ as assets
+from facegcn.assets import bfm_files, check, tf1_checkpoint, worlds
 from facegcn.config import UserError, load_config
+from facegcn.identity.torch_weights import load_converted, save_converted
 from facegcn.morphable import MorphableModel
-from facegcn.regressor import build_regressor, load_weights, save_weights
-from facegcn.torch_weights import load_converted, save_converted
+from facegcn.networks.regressor import build_regressor, load_weights, save_weights
 from tests import standins
 from tests.faces import half_ellipsoid
 from tests.standin_graphs import regressor_graph, write_standin_graphs
@@ -48,18 +49,18 @@ def _config(folder, **settings):
 
 
 def _status(folder, **settings):
-    return {os.path.basename(a.path): a.status for a in asset_check.list_assets(_config(folder, **settings))}
+    return {os.path.basename(a.path): a.status for a in check.list_assets(_config(folder, **settings))}
 
 
 def _assert_broken(folder, message, **settings):
     """Asserts that the check complains once, in these words, and that test mode would not start."""
     with pytest.raises(UserError, match=message):
-        asset_check.require_assets(_config(folder, **settings), "test")
+        check.require_assets(_config(folder, **settings), "test")
 
 
 def _complaint(folder, **settings):
     with pytest.raises(UserError) as caught:
-        asset_check.require_assets(_config(folder, **settings), "train")
+        check.require_assets(_config(folder, **settings), "train")
     return str(caught.value)
 
 
@@ -87,7 +88,7 @@ def test_a_complete_set_passes_and_the_model_is_made_on_first_use(folder, capsys
                    "(?, 1, 1, 1792)"):
         assert shapes in " ".join(text.split()), shapes
     half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
     assert _status(folder)["model.npz"] == "present"
 
 
@@ -118,9 +119,9 @@ def test_demo_needs_nothing_and_ict_its_model(tmp_path, capsys):
     assert "nothing is needed" in capsys.readouterr().out
     config = load_config("configs/ict.yaml", {"root_dir": str(tmp_path)})
     with pytest.raises(UserError, match="facegcn.assets ict --source ICT-FaceKit"):
-        asset_check.require_assets(config, "train")
+        check.require_assets(config, "train")
     half_ellipsoid().save(str(tmp_path / "model.npz"))
-    asset_check.require_assets(config, "train")
+    check.require_assets(config, "train")
 
 
 def test_released_codes_names_count_as_present(folder):
@@ -145,7 +146,7 @@ def test_each_absent_file_is_named_alone(folder, name):
 def test_files_that_can_be_done_without_are_not_missed(folder):
     for name in ("BFM_exp_idx.mat", "face05_4seg.mat", "face05_symlist.txt"):
         os.remove(folder / name)
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
 
 
 def _finished(complete, path):
@@ -160,8 +161,8 @@ def _finished(complete, path):
 
 def test_a_broken_file_that_is_not_used_does_not_block(folder, complete):
     (folder / "BFM_model_front.mat").write_bytes(b"nothing")
-    asset_check.require_assets(_config(folder), "train")
-    row = next(a for a in asset_check.list_assets(_config(folder)) if a.path.endswith("BFM_model_front.mat"))
+    check.require_assets(_config(folder), "train")
+    row = next(a for a in check.list_assets(_config(folder)) if a.path.endswith("BFM_model_front.mat"))
     assert row.status == "broken" and not row.missed and "not used" in row.note
     os.remove(folder / "std_exp.txt")  # and now it is
     _assert_broken(folder, "broken: .*BFM_model_front.mat")
@@ -169,11 +170,11 @@ def test_a_broken_file_that_is_not_used_does_not_block(folder, complete):
     _finished(complete, folder / "BFM_model_front.mat")
     for name in ("01_MorphableModel.mat", "Exp_Pca.bin", "facemodel_info.mat"):
         _put(folder / name, lambda path: open(path, "w").close())
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
     _put(folder / "BFM_exp_idx.mat", lambda path: open(path, "w").close())  # read with BFM_front_idx.mat
     _assert_broken(folder, "1 file .*\n  broken: .*BFM_exp_idx.mat: is empty")
     os.remove(folder / "BFM_front_idx.mat")
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
 
 
 def test_a_broken_part_beside_a_finished_mat_says_what_does_instead(folder, complete):
@@ -185,21 +186,21 @@ def test_a_broken_part_beside_a_finished_mat_says_what_does_instead(folder, comp
 def test_files_newer_than_the_model_are_told_of(folder, complete, capsys):
     time.sleep(0.05)
     half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
     assert "note:" not in capsys.readouterr().out
     time.sleep(0.05)
     _put(folder / "face05_4seg.mat", lambda path: shutil.copy(complete / "face05_4seg.mat", path))
     os.utime(folder / "face05_4seg.mat", (1.2e9, 1.2e9))  # out of an archive: written in 2008
     for mode in ("train", "test"):
-        asset_check.require_assets(_config(folder), mode)
+        check.require_assets(_config(folder), mode)
         text = capsys.readouterr().out
         assert text.count("note:") == 1 and "face05_4seg.mat is newer than" in text
         assert "not in it: delete model.npz to make it anew" in text
     config = _config(folder)
     assert "delete model.npz to make it anew" in " ".join(
-        asset_check.table(config, asset_check.list_assets(config)).split())
+        check.table(config, check.list_assets(config)).split())
     os.remove(folder / "Exp_Pca.bin")  # nothing could be made anew
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
     assert "note:" not in capsys.readouterr().out
 
 
@@ -207,15 +208,15 @@ def test_a_newer_file_that_conversion_would_not_use_is_no_news(folder, capsys):
     half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
     time.sleep(0.05)
     (folder / "BFM_model_front.mat").write_bytes(b"nothing")
-    asset_check.require_assets(_config(folder), "train")
+    check.require_assets(_config(folder), "train")
     assert "note:" not in capsys.readouterr().out
 
 
 def test_identity_networks_stop_test_mode_only(folder):
     config = _config(folder, light_cnn_file="light.npz", ir50_file="ir.npz")
-    asset_check.require_assets(config, "train")
+    check.require_assets(config, "train")
     with pytest.raises(UserError, match="2 files"):
-        asset_check.require_assets(config, "test")
+        check.require_assets(config, "test")
 
 
 def test_identity_networks_are_asked_for_when_set(folder):
@@ -322,7 +323,7 @@ def test_a_graph_for_pictures_of_another_size(folder):
 ])
 def test_broken_models_are_named(folder, change, message):
     face = half_ellipsoid(components=(80, 64, 80))
-    arrays = {name: getattr(face, name) for name in asset_check._MODEL_SHAPES if name != "uv"}
+    arrays = {name: getattr(face, name) for name in check._MODEL_SHAPES if name != "uv"}
     arrays = {name: array for name, array in {**arrays, **change}.items() if array is not None}
     np.savez(folder / "model.npz", **arrays)
     _assert_broken(folder, f"broken: {folder}/model.npz: .*{message}")
@@ -340,10 +341,10 @@ def test_a_model_cut_short(folder):
 @pytest.mark.parametrize("world", ["bfm09", "ict", "demo"])
 def test_a_model_of_ones_own_has_its_own_cure(world, tmp_path):
     config = load_config(overrides={"world": world, "root_dir": str(tmp_path), "model_file": "own.npz"})
-    row, = asset_check.list_assets(config)
+    row, = check.list_assets(config)
     assert row.status == "absent" and row.source == "yours (docs/model_format.md)"
     with pytest.raises(UserError) as at_once:
-        asset_check.require_assets(config, "train")
+        check.require_assets(config, "train")
     with pytest.raises(UserError) as late:
         worlds.load_morphable(config)
     for message in (str(at_once.value), str(late.value)):
@@ -423,7 +424,7 @@ def test_an_operating_systems_error_ends_with_one_message(monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "data/bfm09")
 
-    monkeypatch.setattr("facegcn.bfm09.convert", refuse)
+    monkeypatch.setattr("facegcn.assets.bfm09.convert", refuse)
     assert assets.main(["bfm09", "--source", "."]) == 2
     assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'data/bfm09'\n"
 

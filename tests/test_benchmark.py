@@ -7,11 +7,12 @@ import tensorflow as tf
 
 import mesh_sampling
 import model
-from facegcn import benchmark, binfile
-from facegcn import benchmark_references as references
-from facegcn.decimation import decimate
+from facegcn.benchmark import __main__ as benchmark
+from facegcn.benchmark import references
 from facegcn.graph import ChebConv, MeshPool
-from facegcn.packed import to_network_range
+from facegcn.mesh.decimation import decimate
+from facegcn.photos import packed_file
+from facegcn.photos.packed_photos import to_network_range
 from facegcn.rasterizer import rasterize
 
 TINY = benchmark.Sizes(vertices=900, pixels=48, batch=2, columns=8, images=6, small_mesh=100, repetitions=1)
@@ -106,9 +107,9 @@ def test_timed_network_is_the_paper_s(mesh, levels):
 def test_naive_records_hold_the_same_images(tmp_path, rng):
     images = rng.integers(0, 256, (5, 6, 6, 4), np.uint8)
     references.naive_write(str(tmp_path / "naive.bin"), images)
-    binfile.write_bin(str(tmp_path / "ours.bin"), list("abcde"), images)
+    packed_file.write_bin(str(tmp_path / "ours.bin"), list("abcde"), images)
     naive = list(references.naive_dataset(str(tmp_path / "naive.bin"), 5, (6, 6, 4), 2))
-    ours = list(binfile.dataset(str(tmp_path / "ours.bin"), batch_size=2).map(to_network_range))
+    ours = list(packed_file.dataset(str(tmp_path / "ours.bin"), batch_size=2).map(to_network_range))
     assert [batch.shape[0] for batch in naive] == [2, 2, 1]
     for left, right in zip(ours, naive, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-6)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from facegcn import assets, bfm09, bfm17, bfm_files, bfm_regions, worlds
+from facegcn.assets import __main__ as assets
+from facegcn.assets import bfm09, bfm17, bfm_files, bfm_regions, worlds
 from facegcn.config import UserError, load_config
 from facegcn.morphable import MorphableModel
 from tests import standins

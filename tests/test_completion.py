@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from facegcn.completion import DECAY, MIRROR_TRUST, SMOOTHNESS, complete_texture
+from facegcn.reconstruction.completion import DECAY, MIRROR_TRUST, SMOOTHNESS, complete_texture
 
 
 def chain(count):

@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 
 import create_bin
-from facegcn import binfile, packing, photos
+from facegcn.photos import packed_file, packing, reading
 
 SIZE = 64
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
@@ -29,8 +29,8 @@ def folder(tmp_path, rng):
         rgba = rng.integers(0, 256, (SIZE, SIZE, 4), np.uint8)
         rgba[:8, :, 3], rgba[20:30, :, 3] = 0, 255
         assert cv2.imwrite(str(path / f"face{i:02d}.png"), rgba)
-    photos.write_points(str(path / "face03.txt"), rng.random((68, 2)) * SIZE)
-    photos.write_points(str(path / "face04.txt"), FACE[:, :2] * 10 + 30)
+    reading.write_points(str(path / "face03.txt"), rng.random((68, 2)) * SIZE)
+    reading.write_points(str(path / "face04.txt"), FACE[:, :2] * 10 + 30)
     return path
 
 
@@ -41,23 +41,23 @@ def _run(tmp_path, *arguments):
 def test_segmented_pngs_are_packed_with_all_that_belongs_to_them(tmp_path, folder, capsys):
     assert _run(tmp_path, "--input", folder, "--set", "val_count=2", "--set", "test_count=3", "--seed", 5) == 0
     path = str(tmp_path / "data" / "faces.bin")
-    names = binfile.read_names(path)
+    names = packed_file.read_names(path)
     assert names == [f"face{i:02d}" for i in range(12)]
-    first = photos.read_image(str(folder / "face00.png"))
-    np.testing.assert_array_equal(binfile.read_records(path, [0])[0], first)
-    points, landmarks = binfile.read_landmarks(path)
+    first = reading.read_image(str(folder / "face00.png"))
+    np.testing.assert_array_equal(packed_file.read_records(path, [0])[0], first)
+    points, landmarks = packed_file.read_landmarks(path)
     assert list(np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))) == [3, 4]
     assert list(np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))) == [3]
-    split = binfile.read_split(path)
+    split = packed_file.read_split(path)
     assert {part: len(rows) for part, rows in split.items()} == {"train": 7, "val": 2, "test": 3}
-    assert split["test"].tolist() == [names.index(n) for n in binfile.split_names(names, 2, 3, 5).test]
-    assert photos.read_image(binfile.companion(path, "sheet.png")).shape[1] > 500
+    assert split["test"].tolist() == [names.index(n) for n in packed_file.split_names(names, 2, 3, 5).test]
+    assert reading.read_image(packed_file.companion(path, "sheet.png")).shape[1] > 500
     assert "packed 12 of 12 images" in capsys.readouterr().out
 
 
 def test_every_rejected_file_is_named_with_reason_and_cure_and_shifts_nothing(tmp_path, folder, capsys):
     grey = np.full((SIZE, SIZE), 90, np.uint8)
-    good = photos.read_image(str(folder / "face05.png"))
+    good = reading.read_image(str(folder / "face05.png"))
     cv2.imwrite(str(folder / "aaa_no_alpha.png"), np.dstack([grey] * 3))
     cv2.imwrite(str(folder / "bbb_transparent.png"), np.dstack([grey] * 3 + [grey * 0]))
     cv2.imwrite(str(folder / "ccc_size.png"), np.full((20, 30, 4), 255, np.uint8))
@@ -74,7 +74,8 @@ def test_every_rejected_file_is_named_with_reason_and_cure_and_shifts_nothing(tm
         assert re.search(reason, line), line
     assert "packed 12 of 18 images" in text
     path = str(tmp_path / "own.bin")
-    np.testing.assert_array_equal(binfile.read_records(path, [binfile.read_names(path).index("face05")])[0], good)
+    place = packed_file.read_names(path).index("face05")
+    np.testing.assert_array_equal(packed_file.read_records(path, [place])[0], good)
 
 
 def test_nothing_packed_is_exit_code_1_and_leaves_no_file(tmp_path, capsys):
@@ -118,13 +119,13 @@ def test_photos_become_segmented_pngs_and_a_packed_file(tmp_path, monkeypatch, c
     text = capsys.readouterr().out
     assert "packed 3 of 4" in text and "nobody.png: no face was found" in text and "NAME.txt" in text
     path = str(tmp_path / "data" / "faces.bin")
-    names = binfile.read_names(path)
+    names = packed_file.read_names(path)
     assert names == ["found", "given", "masked"]
-    records, (points, landmarks) = binfile.read_records(path, range(3)), binfile.read_landmarks(path)
+    records, (points, landmarks) = packed_file.read_records(path, range(3)), packed_file.read_landmarks(path)
     for i, name in enumerate(names):
         kept = os.path.join(tmp_path, "data", "segmented", name)
-        np.testing.assert_array_equal(photos.read_image(kept + ".png"), records[i])
-        np.testing.assert_allclose(photos.read_points(kept + ".txt"), points[i], atol=0.006)
+        np.testing.assert_array_equal(reading.read_image(kept + ".png"), records[i])
+        np.testing.assert_allclose(reading.read_points(kept + ".txt"), points[i], atol=0.006)
     assert np.isnan(landmarks).all()
     assert np.abs(points[0] - points[1]).max() < 3
     # The mask of the user's own keeps label 3, the left half of the face, and nothing else.
@@ -142,7 +143,7 @@ def test_masks_that_do_not_fit_are_named(tmp_path, mask, message):
     source = tmp_path / "photos"
     source.mkdir()
     cv2.imwrite(str(source / "face.png"), skimage.data.astronaut())
-    photos.write_points(str(source / "face.txt"),
+    reading.write_points(str(source / "face.txt"),
                         np.array([[203, 101], [246, 103], [224, 127], [203, 140], [245, 140]]))
     with pytest.raises(packing.Rejected, match=message):
         packing.load_photo(str(source / "face.png"), FACE, SIZE, packing.MaskSource(str(tmp_path)))
@@ -155,14 +156,14 @@ def test_the_released_layout_is_converted(tmp_path, rng):
         tmp_path / "released.bin")
     assert _run(tmp_path, "--legacy-float32", tmp_path / "released.bin") == 0
     path = str(tmp_path / "data" / "faces.bin")
-    assert binfile.read_names(path) == ["record_000000", "record_000002"]
-    np.testing.assert_array_equal(binfile.read_records(path, [0, 1]), images[[0, 2]])
+    assert packed_file.read_names(path) == ["record_000000", "record_000002"]
+    np.testing.assert_array_equal(packed_file.read_records(path, [0, 1]), images[[0, 2]])
 
 
 def test_without_arguments_the_demo_portraits_are_packed(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(create_bin, "ensure_demo_portraits", lambda config: str(folder))
     assert _run(tmp_path) == 0
-    assert binfile.read_header(str(tmp_path / "data" / "faces.bin")).count == 12
+    assert packed_file.read_header(str(tmp_path / "data" / "faces.bin")).count == 12
 
 
 def test_memory_stays_bounded_while_reading_ahead(tmp_path):

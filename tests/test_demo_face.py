@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from facegcn import demo_expressions, demo_face, demo_mesh, demo_parts
-from facegcn.demo_shapes import Rig
+from facegcn.demo import expressions, face, mesh, parts
+from facegcn.demo.shapes import Rig
 from facegcn.morphable import MorphableModel
 
 UPPER_LIDS, LOWER_LIDS = ([37, 38, 43, 44], [41, 40, 47, 46])
@@ -12,17 +12,17 @@ UPPER_LIDS, LOWER_LIDS = ([37, 38, 43, 44], [41, 40, 47, 46])
 
 @pytest.fixture(scope="module")
 def model() -> MorphableModel:
-    return demo_face.make_demo_face(3000, seed=0)
+    return face.make_demo_face(3000, seed=0)
 
 
 @pytest.fixture(scope="module")
 def template():
-    return demo_mesh.make_template(8000)
+    return mesh.make_template(8000)
 
 
 @pytest.fixture(scope="module")
 def small_template():
-    return demo_mesh.make_template(3000)
+    return mesh.make_template(3000)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def _landmark_distance(points, landmarks, a, b):
 
 
 def _skin_normals(points, triangles, part):
-    corners = points[triangles[(part[triangles] == demo_parts.SKIN).all(axis=1)]]
+    corners = points[triangles[(part[triangles] == parts.SKIN).all(axis=1)]]
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
@@ -45,7 +45,7 @@ def test_vertex_count_is_the_one_asked_for(small_template, template):
 
 
 def test_a_dense_template_is_a_clean_mesh():
-    template = demo_mesh.make_template(35000)
+    template = mesh.make_template(35000)
     assert len(template.points) in (35000, 35001)
     assert np.isfinite(template.points).all()
     _check_manifold(template)
@@ -53,7 +53,7 @@ def test_a_dense_template_is_a_clean_mesh():
 
 def test_too_few_vertices_are_refused():
     with pytest.raises(ValueError, match="at least 2000"):
-        demo_mesh.make_template(500)
+        mesh.make_template(500)
 
 
 def test_template_is_a_clean_mesh(template):
@@ -77,7 +77,7 @@ def test_skin_has_only_its_outer_border_open(template):
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     keys, counts = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
     open_skin = keys[counts == 1]
-    open_skin = open_skin[(template.part[open_skin] == demo_parts.SKIN).all(axis=1)]
+    open_skin = open_skin[(template.part[open_skin] == parts.SKIN).all(axis=1)]
     s, t = template.st[np.unique(open_skin)].T
     assert (np.hypot(s / 70, (t + 25) / 70) > 0.85).all()
 
@@ -105,7 +105,7 @@ def test_triangles_mirror_each_other(template):
 def test_texture_coordinates_are_in_range_and_do_not_fold(template):
     uv = template.uv
     assert uv.min() >= 0 and uv.max() <= 1
-    skin = template.triangles[(template.part[template.triangles] == demo_parts.SKIN).all(axis=1)]
+    skin = template.triangles[(template.part[template.triangles] == parts.SKIN).all(axis=1)]
     a, b, c = uv[skin].transpose(1, 0, 2)
     turn = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
     assert (turn > 0).mean() > 0.998
@@ -162,7 +162,7 @@ def test_face_fills_the_picture(model):
 
 
 def test_skin_region_has_no_eyes_and_no_mouth(model, small_template):
-    np.testing.assert_array_equal(small_template.part[model.skin_index], demo_parts.SKIN)
+    np.testing.assert_array_equal(small_template.part[model.skin_index], parts.SKIN)
     assert 0.6 * model.vertex_count < len(model.skin_index) < model.vertex_count
 
 
@@ -179,13 +179,13 @@ def test_bases_have_full_rank_and_orthogonal_components(model):
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(monkeypatch):
-    monkeypatch.setattr(demo_face, "FACES", 60)
-    same, other = demo_face.make_demo_face(2000, seed=3), demo_face.make_demo_face(2000, seed=3)
+    monkeypatch.setattr(face, "FACES", 60)
+    same, other = face.make_demo_face(2000, seed=3), face.make_demo_face(2000, seed=3)
     for name in ("mean_shape", "id_basis", "exp_basis", "mean_albedo", "albedo_basis", "triangles", "uv"):
         np.testing.assert_array_equal(getattr(same, name), getattr(other, name), err_msg=name)
-    template = demo_mesh.make_template(2000)
-    monkeypatch.setattr(demo_mesh, "make_template", lambda vertices: template)
-    different = demo_face.make_demo_face(2000, seed=4)
+    template = mesh.make_template(2000)
+    monkeypatch.setattr(mesh, "make_template", lambda vertices: template)
+    different = face.make_demo_face(2000, seed=4)
     np.testing.assert_array_equal(same.triangles, different.triangles)
     assert np.abs(same.mean_albedo - different.mean_albedo).max() > 1
 
@@ -198,11 +198,11 @@ def test_model_survives_a_file(model, tmp_path):
 
 def test_expression_basis_holds_the_movements(model, small_template):
     rig = Rig(small_template)
-    fields = demo_expressions.movement_fields(rig)
+    fields = expressions.movement_fields(rig)
     flat = model.exp_basis.reshape(-1, model.exp_basis.shape[2])
     for strengths in ({"jaw open": 0.6}, {"blink left": 0.8, "blink right": 0.8},
                       {"smile left": 0.7, "smile right": 0.7}):
-        wanted = demo_expressions.expression(rig, fields, strengths).ravel() / 100
+        wanted = expressions.expression(rig, fields, strengths).ravel() / 100
         found = flat @ np.linalg.lstsq(flat, wanted, rcond=None)[0]
         assert np.linalg.norm(found - wanted) < 0.3 * np.linalg.norm(wanted), strengths
 
@@ -210,7 +210,7 @@ def test_expression_basis_holds_the_movements(model, small_template):
 # ------------------------------------------------------------------ expressions
 def _posed(rig, **strengths):
     names = {name.replace("_", " "): value for name, value in strengths.items()}
-    return rig.template.points + demo_expressions.expression(rig, demo_expressions.movement_fields(rig), names)
+    return rig.template.points + expressions.expression(rig, expressions.movement_fields(rig), names)
 
 
 def test_blink_closes_the_eye_and_the_lid_stays_over_the_eyeball(rig):
@@ -222,7 +222,7 @@ def test_blink_closes_the_eye_and_the_lid_stays_over_the_eyeball(rig):
     assert (gap < 0.2 * opened).all()
     for strength in (0.3, 0.6, 1.0):
         rim = _posed(rig, blink_left=strength, blink_right=strength)[template.landmarks[UPPER_LIDS]]
-        assert (rim[:, 2] > demo_parts.eye_depth(np.abs(rim[:, 0]), rim[:, 1]) + 0.5).all()
+        assert (rim[:, 2] > parts.eye_depth(np.abs(rim[:, 0]), rim[:, 1]) + 0.5).all()
 
 
 def test_one_eye_can_blink_alone(rig):
@@ -247,7 +247,7 @@ def test_smile_lifts_the_corners(rig):
 
 def test_an_unknown_movement_is_refused(rig):
     with pytest.raises(KeyError, match="wink"):
-        demo_expressions.expression(rig, {}, {"wink": 1.0})
+        expressions.expression(rig, {}, {"wink": 1.0})
 
 
 # ------------------------------------------------------------------ skin
@@ -264,9 +264,9 @@ def test_skin_tones_reach_from_dark_to_light(model, rng):
 
 def test_lips_are_redder_and_eyes_whiter_than_skin(small_template):
     template = small_template
-    color = demo_face.Painter(template).paint(np.random.default_rng(0))
-    skin = color[template.part == demo_parts.SKIN].mean(axis=0)
+    color = face.Painter(template).paint(np.random.default_rng(0))
+    skin = color[template.part == parts.SKIN].mean(axis=0)
     lip = color[template.landmarks[[51, 57]]].mean(axis=0)
     assert lip[0] / lip[1] > skin[0] / skin[1]
-    sclera = color[(template.part == demo_parts.EYE) & (template.depth > 8) & (np.abs(template.points[:, 0]) > 36)]
+    sclera = color[(template.part == parts.EYE) & (template.depth > 8) & (np.abs(template.points[:, 0]) > 36)]
     assert sclera.min(axis=1).mean() > 120 and np.ptp(sclera, axis=1).mean() < 40

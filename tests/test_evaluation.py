@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from facegcn import evaluation
+from facegcn.reconstruction import evaluation
 
 
 @pytest.fixture

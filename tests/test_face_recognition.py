@@ -10,9 +10,9 @@ import pytest
 from skimage.transform import SimilarityTransform
 
 import main
-from facegcn import ir50, light_cnn
 from facegcn.config import Config
-from facegcn.face_recognition import (
+from facegcn.identity import ir50, light_cnn
+from facegcn.identity.recognizers import (
     ARCHITECTURES,
     Architecture,
     FaceRecognizer,
@@ -23,10 +23,10 @@ from facegcn.face_recognition import (
     load_recognizers,
     warp_similar,
 )
+from facegcn.identity.torch_weights import assign_weights, save_converted, weight_slots
 from facegcn.morphable import FIVE_POINT_LANDMARKS
-from facegcn.photos import transform_points
+from facegcn.photos.reading import transform_points
 from facegcn.report import write_png
-from facegcn.torch_weights import assign_weights, save_converted, weight_slots
 from tests import face_networks
 from tests.face_networks import SHAPES, random_inputs
 from tests.faces import half_ellipsoid
@@ -241,8 +241,8 @@ def test_metrics_files_hold_the_cosines_only_when_weights_are_given(world, conve
 
 
 def test_a_texture_network_is_measured_too(world, converted, tmp_path):
-    from facegcn.reconstruction import Reconstructor, load_jobs
-    from facegcn.worlds import load_morphable
+    from facegcn.assets.worlds import load_morphable
+    from facegcn.reconstruction.reconstructor import Reconstructor, load_jobs
     from model import build_face_model
     config = Config(model_file="model.npz", root_dir=str(world[0]), img_size=64, regressor_pixels=32,
                     light_cnn_file=converted["light_cnn_29"])

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from facegcn import fitting, lighting
 from facegcn.config import UserError
-from facegcn.regressor import build_regressor, load_weights, save_weights
+from facegcn.networks.regressor import build_regressor, load_weights, save_weights
 from model import FaceModel
 from tests.faces import half_ellipsoid
 

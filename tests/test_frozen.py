@@ -11,13 +11,14 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import create_bin
 import main
-from facegcn import encoding, losses
+from facegcn import losses
 from facegcn.config import Config, UserError
-from facegcn.frozen import FrozenFaceNet, FrozenRegressor, resize_as_tf1
-from facegcn.packed import read_packed
-from facegcn.regressor import digest
-from facegcn.tf1_control_flow import without_branches
-from facegcn.training import TextureTrainer
+from facegcn.networks.frozen import FrozenFaceNet, FrozenRegressor, resize_as_tf1
+from facegcn.networks.regressor import digest
+from facegcn.networks.tf1_control_flow import without_branches
+from facegcn.photos.packed_photos import read_packed
+from facegcn.training import encoding
+from facegcn.training.texture_stage import TextureTrainer
 from model import build_face_model
 from tests import standin_graphs
 from tests.faces import half_ellipsoid

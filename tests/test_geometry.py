@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.spatial.transform import Rotation
 
 from facegcn import camera, geometry
-from facegcn.indexing import gather_rows, resolve_backend, scatter_rows
+from facegcn.backends.row_gathers import gather_rows, resolve_backend, scatter_rows
 
 BACKENDS = ("numba", "tensorflow")
 TETRAHEDRON = np.float32([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from facegcn import assets, ict
+from facegcn.assets import __main__ as assets
+from facegcn.assets import ict
+from facegcn.assets.ict_albedo import IRIS_RADIUS
+from facegcn.assets.ict_mesh import orthogonal_basis
+from facegcn.assets.ict_source import Layout, read_source
 from facegcn.config import UserError
-from facegcn.ict_albedo import IRIS_RADIUS
-from facegcn.ict_mesh import orthogonal_basis
-from facegcn.ict_source import Layout, read_source
+from facegcn.mesh.subdivision import find_edges, loop_subdivision
 from facegcn.morphable import MorphableModel
-from facegcn.subdivision import find_edges, loop_subdivision
 
 EXPRESSIONS = ["jawOpen", "mouthSmile_L", "mouthSmile_R", "browDown_L", "browDown_R"]
 COLUMNS, ROWS = 29, 35  # of the tiny face: x in [-9, 9], y in [-11, 11]; the narrow face is |x| <= 7.8

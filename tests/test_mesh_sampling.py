@@ -10,8 +10,8 @@ import scipy.sparse as sp
 import trimesh
 
 import mesh_sampling
-from facegcn.closest_point import closest_points
-from facegcn.decimation import DecimationError, decimate
+from facegcn.mesh.closest_point import closest_points
+from facegcn.mesh.decimation import DecimationError, decimate
 from mesh_sampling import adjacency, generate_transform_matrices, laplacian
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegcn.normalization import BatchNorm, ImageNorm
+from facegcn.networks.normalization import BatchNorm, ImageNorm
 
 LAYERS = [(BatchNorm, {"training": True}, (0, 1, 2)), (ImageNorm, {}, (1, 2, 3))]
 

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from facegcn.config import Config
-from facegcn.demo_face import make_demo_face
+from facegcn.demo.face import make_demo_face
 from facegcn.losses import LOSS_SETS, pixel_loss
-from facegcn.portraits import PortraitMaker
-from facegcn.training import TextureTrainer, adam
+from facegcn.portraits.maker import PortraitMaker
+from facegcn.training.texture_stage import TextureTrainer, adam
 from mesh_sampling import generate_transform_matrices
 from model import FaceModel, build_texture_network
 

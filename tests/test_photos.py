@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from facegcn import photos
-from facegcn.photos import PhotoError
+from facegcn.photos import reading
+from facegcn.photos.reading import PhotoError
 
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                  [0.25, -0.42, 0.28]])
@@ -32,7 +32,7 @@ def test_every_kind_of_picture_becomes_8_bit_rgb(tmp_path, rng):
     for name, (stored, expected) in pictures.items():
         path = str(tmp_path / name)
         assert cv2.imwrite(path, stored)
-        image = photos.read_image(path)
+        image = reading.read_image(path)
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image, expected, err_msg=name)
 
@@ -51,7 +51,7 @@ def test_exif_orientation_is_followed(tmp_path, orientation, turns):
     jpeg = cv2.imencode(".jpg", rgb)[1].tobytes()
     path = tmp_path / "photo.jpg"
     path.write_bytes(_with_orientation(jpeg, orientation))
-    image = photos.read_image(str(path))
+    image = reading.read_image(str(path))
     assert np.abs(image.astype(int) - np.rot90(rgb, turns)).max() < 60
 
 
@@ -62,34 +62,34 @@ def test_broken_pictures_are_named(tmp_path):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(PhotoError, match=name) as raised:
-            photos.read_image(str(tmp_path / name))
+            reading.read_image(str(tmp_path / name))
         assert raised.value.status == "unreadable"
     with pytest.raises(PhotoError, match="absent.png"):
-        photos.read_image(str(tmp_path / "absent.png"))
+        reading.read_image(str(tmp_path / "absent.png"))
     cv2.imwrite(str(tmp_path / "float.tiff"), np.zeros((4, 4, 3), np.float32))
     with pytest.raises(PhotoError, match="float32"):
-        photos.read_image(str(tmp_path / "float.tiff"))
+        reading.read_image(str(tmp_path / "float.tiff"))
 
 
 def test_transparent_parts_become_black():
     image = np.full((1, 3, 4), 200, np.uint8)
     image[0, :, 3] = 0, 128, 255
-    np.testing.assert_array_equal(photos.opaque(image)[0, :, 0], [0, 100, 200])
+    np.testing.assert_array_equal(reading.opaque(image)[0, :, 0], [0, 100, 200])
 
 
 # ---------------------------------------------------------------- points
 def test_landmark_files_of_5_and_68_rows(tmp_path, rng):
     path = tmp_path / "a.txt"
     path.write_text("# left eye first\n40 50\n80,52\n 61\t75\n\n45.0, 95\n77 96\n")
-    np.testing.assert_array_equal(photos.read_points(str(path)), POINTS)
+    np.testing.assert_array_equal(reading.read_points(str(path)), POINTS)
     many = rng.random((68, 2)).astype(np.float32) * 200
-    photos.write_points(str(tmp_path / "a.lm68.txt"), many)
-    found = photos.points_beside(str(tmp_path / "a.jpg"))
+    reading.write_points(str(tmp_path / "a.lm68.txt"), many)
+    found = reading.points_beside(str(tmp_path / "a.jpg"))
     np.testing.assert_allclose(found, many, atol=0.006)
-    five = photos.five_points(found)
+    five = reading.five_points(found)
     np.testing.assert_allclose(five[0], found[36:42].mean(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(five[2:], found[[30, 48, 54]])
-    assert photos.points_beside(str(tmp_path / "b.jpg")) is None
+    assert reading.points_beside(str(tmp_path / "b.jpg")) is None
 
 
 @pytest.mark.parametrize("text, message", [
@@ -99,18 +99,18 @@ def test_bad_landmark_files_are_named(tmp_path, text, message):
     path = tmp_path / "bad.txt"
     path.write_text(text)
     with pytest.raises(PhotoError, match=rf"bad\.txt.*{message}"):
-        photos.read_points(str(path))
+        reading.read_points(str(path))
 
 
 # ---------------------------------------------------------------- alignment
 @pytest.mark.parametrize("size", [224, 112])
 def test_a_decimetre_becomes_102_pixels_and_the_origin_the_centre(size):
     points = _project(scale=60.0, offset=(300.0, 200.0))
-    transform = photos.alignment_transform(points, FACE, size)
+    transform = reading.alignment_transform(points, FACE, size)
     np.testing.assert_allclose(transform[:, :2], np.eye(2) * 102 / 60 * size / 224, atol=1e-9)
-    np.testing.assert_allclose(photos.transform_points(np.array([[300.0, 200.0]]), transform), [[size / 2] * 2],
+    np.testing.assert_allclose(reading.transform_points(np.array([[300.0, 200.0]]), transform), [[size / 2] * 2],
                                atol=1e-4)
-    moved = photos.transform_points(points, transform)
+    moved = reading.transform_points(points, transform)
     np.testing.assert_allclose(moved, _project(102 * size / 224, (size / 2, size / 2)), atol=1e-3)
 
 
@@ -120,7 +120,7 @@ def test_alignment_of_a_turned_face_solves_the_normal_equations(rng):
     tilt = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     points = _project(80.0, (50.0, 70.0), FACE @ (tilt @ turn).T)
     noisy = points + rng.normal(0, 2.0, points.shape)
-    exact = photos.alignment_transform(points, FACE)
+    exact = reading.alignment_transform(points, FACE)
     np.testing.assert_allclose(exact[:, :2], np.eye(2) * 102 / 80, rtol=1e-9)
     # The same eight unknowns, written out as one linear system with a row for each coordinate.
     rows, values = [], []
@@ -131,16 +131,16 @@ def test_alignment_of_a_turned_face_solves_the_normal_equations(rng):
     solved = np.linalg.solve(rows.T @ rows, rows.T @ values)
     scale = 102 / ((np.linalg.norm(solved[:3]) + np.linalg.norm(solved[4:7])) / 2)
     expected = np.array([[scale, 0, 112 - scale * solved[3]], [0, scale, 112 + scale * solved[7]]])
-    np.testing.assert_allclose(photos.alignment_transform(noisy, FACE), expected, rtol=1e-8, atol=1e-6)
+    np.testing.assert_allclose(reading.alignment_transform(noisy, FACE), expected, rtol=1e-8, atol=1e-6)
 
 
 def test_points_that_fix_no_face_are_refused():
     with pytest.raises(PhotoError, match="on each other"):
-        photos.alignment_transform(np.tile([[5.0, 5.0]], (5, 1)), FACE)
+        reading.alignment_transform(np.tile([[5.0, 5.0]], (5, 1)), FACE)
     with pytest.raises(PhotoError, match="exchanged"):
-        photos.alignment_transform(POINTS[[1, 0, 2, 4, 3]], FACE)
+        reading.alignment_transform(POINTS[[1, 0, 2, 4, 3]], FACE)
     with pytest.raises(ValueError, match=r"\(4, 2\)"):
-        photos.alignment_transform(POINTS[:4], FACE)
+        reading.alignment_transform(POINTS[:4], FACE)
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 1.7])
@@ -150,18 +150,18 @@ def test_the_crop_and_the_points_move_together(scale):
     image = np.exp(-((columns - spot[0]) ** 2 + (rows - spot[1]) ** 2) / (2 * 7.0 ** 2)) * 250
     image = np.repeat(image.astype(np.uint8)[..., None], 3, axis=2)
     transform = np.array([[scale, 0, 20.4], [0, scale, 11.7]])
-    crop = photos.warp(image, transform, 224).astype(np.float64)[..., 0]
+    crop = reading.warp(image, transform, 224).astype(np.float64)[..., 0]
     rows, columns = np.indices(crop.shape) + 0.5
     centre = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
-    np.testing.assert_allclose(centre, photos.transform_points(spot[None], transform)[0], atol=0.12)
+    np.testing.assert_allclose(centre, reading.transform_points(spot[None], transform)[0], atol=0.12)
 
 
 def test_where_the_photo_ends_the_crop_is_black_and_outside():
     image = np.full((120, 110, 3), 180, np.uint8)
     points = _project(60.0, (20.0, 60.0))
-    crop = photos.align(image, points, FACE)
+    crop = reading.align(image, points, FACE)
     assert crop.image.shape == (224, 224, 3) and crop.image.dtype == np.uint8
-    edge = photos.transform_points(np.array([[0.0, 0.0]]), crop.transform)[0]
+    edge = reading.transform_points(np.array([[0.0, 0.0]]), crop.transform)[0]
     assert not crop.inside[:, :int(edge[0]) - 1].any() and not crop.image[:, :int(edge[0]) - 3].any()
     assert crop.inside[112, 112] and crop.image[112, 112, 0] == 180
     assert 0.3 < crop.inside.mean() < 0.9
@@ -169,10 +169,10 @@ def test_where_the_photo_ends_the_crop_is_black_and_outside():
 
 # ---------------------------------------------------------------- detection
 def test_the_detector_finds_the_astronaut_and_is_quiet(capsys):
-    aligned = photos.align_photo(skimage.data.astronaut(), None, FACE)
+    aligned = reading.align_photo(skimage.data.astronaut(), None, FACE)
     assert aligned.status == "ok" and aligned.landmarks is None
     seen = np.array([[203, 101], [246, 103], [224, 127], [203, 140], [245, 140]])  # read off the picture
-    expected = photos.transform_points(seen, aligned.crop.transform)
+    expected = reading.transform_points(seen, aligned.crop.transform)
     assert np.abs(aligned.points - expected).max() < 8  # of a crop at 1.6 times the photo's scale
     assert np.abs(aligned.points.mean(axis=0) - _project(102.0, (112.0, 112.0)).mean(axis=0)).max() < 15
     assert "".join(capsys.readouterr()) == ""
@@ -183,21 +183,21 @@ def test_several_faces_the_largest_is_used():
     small = cv2.resize(face, (150, 150), interpolation=cv2.INTER_AREA)
     both = np.full((256, 460, 3), 128, np.uint8)
     both[:, :256], both[50:200, 280:430] = face, small
-    found = photos.detect_landmarks(both)
+    found = reading.detect_landmarks(both)
     assert found.count == 2 and found.points[:, 0].max() < 256
-    assert photos.align_photo(both, None, FACE).status == "several faces, the largest used"
+    assert reading.align_photo(both, None, FACE).status == "several faces, the largest used"
 
 
 @pytest.mark.parametrize("image", [skimage.data.coffee(), np.zeros((64, 64, 3), np.uint8),
                                    np.zeros((3, 5, 3), np.uint8)])
 def test_no_face_says_what_to_do(image):
     with pytest.raises(PhotoError, match="NAME.txt") as raised:
-        photos.align_photo(image, None, FACE)
+        reading.align_photo(image, None, FACE)
     assert raised.value.status == "no face"
 
 
 def test_points_of_the_detector_do_not_depend_on_the_photos_size():
     face = skimage.data.astronaut()[:256, 100:356]
     large = cv2.resize(face, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
-    points = [photos.detect_landmarks(image).points for image in (face, large)]
+    points = [reading.detect_landmarks(image).points for image in (face, large)]
     assert np.abs(points[1] / 6 - points[0]).max() < 4

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegcn import camera, geometry, lighting, portrait_overlay, portraits, rasterizer
-from facegcn import portrait_formation as formation
+from facegcn import camera, geometry, lighting, rasterizer
 from facegcn.morphable import MorphableModel
-from facegcn.portrait_details import AlbedoDetails
-from facegcn.portrait_sampling import CoefficientSampler
+from facegcn.portraits import formation
+from facegcn.portraits import maker as portraits
+from facegcn.portraits import overlay as portrait_overlay
+from facegcn.portraits.__main__ import main
+from facegcn.portraits.details import AlbedoDetails
+from facegcn.portraits.sampling import CoefficientSampler
 
 SIZE = 96
 
@@ -284,8 +287,8 @@ def test_bad_arguments_are_refused(face, maker):
 def test_command_line_writes_pictures_landmarks_and_truth(face, made, tmp_path, capsys):
     model, out = tmp_path / "model.npz", tmp_path / "made"
     face.save(str(model))
-    code = portraits.main(["--model", str(model), "--count", "3", "--first", "1", "--seed", "5",
-                           "--size", str(SIZE), "--out", str(out), "--sheet", str(tmp_path / "sheet.png")])
+    code = main(["--model", str(model), "--count", "3", "--first", "1", "--seed", "5",
+                 "--size", str(SIZE), "--out", str(out), "--sheet", str(tmp_path / "sheet.png")])
     assert code == 0 and "3 portraits" in capsys.readouterr().out
     assert sorted(p.name for p in out.glob("*.png")) == [f"portrait_00000{k}.png" for k in (1, 2, 3)]
     bgra = cv2.imread(str(out / "portrait_000002.png"), cv2.IMREAD_UNCHANGED)
@@ -298,7 +301,7 @@ def test_command_line_writes_pictures_landmarks_and_truth(face, made, tmp_path, 
 
 
 def test_command_line_names_what_is_wrong(tmp_path, capsys):
-    assert portraits.main(["--model", str(tmp_path / "no.npz"), "--out", str(tmp_path / "made")]) == 2
+    assert main(["--model", str(tmp_path / "no.npz"), "--out", str(tmp_path / "made")]) == 2
     assert "no.npz" in capsys.readouterr().err
-    assert portraits.main(["--model", "x.npz", "--out", str(tmp_path), "--count", "0"]) == 2
+    assert main(["--model", "x.npz", "--out", str(tmp_path), "--count", "0"]) == 2
     assert "--count" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from facegcn import camera, geometry, lighting, losses
 from facegcn.config import Config
 from facegcn.morphable import MorphableModel
 from facegcn.sampling import sample_colors
-from facegcn.training import TextureTrainer
+from facegcn.training.texture_stage import TextureTrainer
 from mesh_sampling import MeshHierarchy
 from model import FaceModel, build_texture_network, load_released_weights, released_names
 from tests import oracle_released as oracle

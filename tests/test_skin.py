@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from facegcn import photos
-from facegcn.skin import crop_mask, skin_mask
+from facegcn.photos import reading
+from facegcn.photos.skin import crop_mask, skin_mask
 
 POINTS = np.array([[79.0, 84], [145, 84], [112, 115], [86, 155], [138, 155]], np.float32)
 HAIR, BROW, LIPS, WALL = (45, 32, 24), (60, 42, 34), (150, 60, 66), (70, 110, 150)
@@ -86,11 +86,11 @@ def test_a_cut_out_photo_keeps_its_own_alpha_and_photos_end_without_skin():
     face = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                      [0.25, -0.42, 0.28]])
     cut = np.dstack([image, np.where(parts == 2, 255, 0).astype(np.uint8)])
-    aligned = photos.align_photo(cut, POINTS, face)
+    aligned = reading.align_photo(cut, POINTS, face)
     own = crop_mask(cut, aligned)
     assert own[parts == 2].size and not own[int(aligned.points[0, 1]), int(aligned.points[0, 0])]
     narrow = image[:, 60:]
-    aligned = photos.align_photo(narrow, POINTS - (60, 0), face)
+    aligned = reading.align_photo(narrow, POINTS - (60, 0), face)
     mask = crop_mask(narrow, aligned)
     assert mask.any() and not aligned.crop.inside.all() and not mask[~aligned.crop.inside].any()
 
@@ -113,8 +113,8 @@ def test_real_photos_keep_cheeks_and_drop_the_corners(shared):
     paths = sorted(str(p) for p in (shared / "photos").iterdir() if p.suffix in (".jpg", ".png"))
     assert paths
     for path in paths:
-        aligned = photos.align_photo(photos.read_image(path), photos.points_beside(path), five)
-        mask = crop_mask(photos.read_image(path), aligned)
+        aligned = reading.align_photo(reading.read_image(path), reading.points_beside(path), five)
+        mask = crop_mask(reading.read_image(path), aligned)
         eye_to_mouth = aligned.points[:2] + 0.55 * (aligned.points[3:] - aligned.points[:2])
         for x, y in [*eye_to_mouth, aligned.points[2]]:
             assert mask[round(float(y)), round(float(x))], path

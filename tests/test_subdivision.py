@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from facegcn.assets.mouth_patch import border_loops, mouth_patch
 from facegcn.config import UserError
-from facegcn.mouth_patch import border_loops, mouth_patch
-from facegcn.spectral import laplacian, smooth_functions
-from facegcn.subdivision import find_edges, loop_subdivision, midpoint_subdivision
-from facegcn.symmetry import mirror_pairs, mirrored_diagonals
+from facegcn.mesh.spectral import laplacian, smooth_functions
+from facegcn.mesh.subdivision import find_edges, loop_subdivision, midpoint_subdivision
+from facegcn.mesh.symmetry import mirror_pairs, mirrored_diagonals
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)
 SQUARE_TRIANGLES = np.array([[0, 1, 2], [0, 2, 3]])

@@ -12,9 +12,8 @@ import yaml
 
 import create_bin
 import main
-from facegcn import assets
-from facegcn.config import Config, UserError
-from facegcn.tf1_checkpoint import (
+from facegcn.assets import __main__ as assets
+from facegcn.assets.tf1_checkpoint import (
     coarsest_count,
     critic_shapes,
     import_checkpoint,
@@ -23,6 +22,7 @@ from facegcn.tf1_checkpoint import (
     recognised_settings,
     texture_shapes,
 )
+from facegcn.config import Config, UserError
 from mesh_sampling import generate_transform_matrices
 from model import build_critic, build_texture_network, load_released_weights, released_names
 from tests.faces import half_ellipsoid

@@ -9,10 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from facegcn import assets, face_recognition
+from facegcn.assets import __main__ as assets
 from facegcn.config import Config, UserError
-from facegcn.face_recognition import ARCHITECTURES, FaceRecognizer, load_recognizers
-from facegcn.torch_weights import fitting_arrays, load_converted, read_state_dict, save_converted
+from facegcn.identity import recognizers
+from facegcn.identity.recognizers import ARCHITECTURES, FaceRecognizer, load_recognizers
+from facegcn.identity.torch_weights import fitting_arrays, load_converted, read_state_dict, save_converted
 from tests import face_networks
 from tests.face_networks import SHAPES, random_inputs
 
@@ -140,7 +141,7 @@ def test_conversion_keeps_every_array_and_leaves_out_the_rest(name, weights, tmp
     superfluous = {"input_layer.1.num_batches_tracked": np.int64(7)}
     if name != "ir50":
         superfluous["fc2.weight"] = np.zeros((5, 256), np.float32)
-    monkeypatch.setattr(face_recognition, "read_state_dict", lambda path: {**superfluous, **weights[name]})
+    monkeypatch.setattr(recognizers, "read_state_dict", lambda path: {**superfluous, **weights[name]})
     command, out = ARCHITECTURES[name].command, str(tmp_path / "new" / "w.npz")
     assert assets.main([command, "--source", "w.pth", "--out", out]) == 0
     assert f"--set {command.replace('-', '_')}_file={out}" in capsys.readouterr().out
@@ -157,7 +158,7 @@ def test_safetensors_convert_without_pytorch(weights, tmp_path, monkeypatch):
     arrays = {**weights["light_cnn_29"], **extras}
     source, out = str(tmp_path / "w.safetensors"), str(tmp_path / "w.npz")
     numpy_files.save_file({f"module.{name}": value.astype(np.float16) for name, value in arrays.items()}, source)
-    assert face_recognition.convert("light-cnn", source, out) == "light_cnn_29"
+    assert recognizers.convert("light-cnn", source, out) == "light_cnn_29"
     name, arrays = load_converted(out)
     assert name == "light_cnn_29" and arrays.keys() == SHAPES[name].keys()
     for key, value in weights[name].items():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegcn import callbacks, rec_training
 from facegcn.config import Config
-from facegcn.portraits import PortraitMaker
+from facegcn.portraits.maker import PortraitMaker
+from facegcn.training import callbacks, regressor_stage
 from tests.faces import half_ellipsoid
 
 
@@ -55,7 +55,7 @@ def morphable():
 
 
 def test_the_truth_has_no_truth_loss_and_errors_are_measured(morphable):
-    loss = rec_training.TruthLoss(morphable, 64)
+    loss = regressor_stage.TruthLoss(morphable, 64)
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(3, morphable.coefficient_count)).astype(np.float32) * 0.3
     same = loss(truth, truth)
@@ -74,7 +74,7 @@ def test_the_truth_has_no_truth_loss_and_errors_are_measured(morphable):
 def test_portrait_batches_repeat_each_portrait_and_enlarge_exactly(morphable):
     config = dataclasses.replace(Config(), rec_batch_size=4, rec_reuse=3, workers=1)
     maker = PortraitMaker(morphable, size=32, seed=1)
-    batches = rec_training.portrait_batches(maker, 64, 100, config).take(30)
+    batches = regressor_stage.portrait_batches(maker, 64, 100, config).take(30)
     rgb, coeff = (np.concatenate(parts) for parts in zip(*((a.numpy(), b.numpy()) for a, b in batches)))
     assert rgb.shape == (120, 64, 64, 3) and -1 <= rgb.min() and rgb.max() <= 1
     np.testing.assert_array_equal(rgb[:, ::2, ::2], rgb[:, 1::2, 1::2])

@@ -1,0 +1,1 @@
+"""Where face models and weights come from: converters, checks, and the three worlds."""

@@ -1,0 +1,1 @@
+"""How fast the costly parts are, each beside a plain reference."""

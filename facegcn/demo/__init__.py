@@ -1,0 +1,1 @@
+"""The procedural face of the demo world."""

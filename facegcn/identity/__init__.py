@@ -1,0 +1,1 @@
+"""Face recognition networks that measure how much of a person a reconstruction keeps."""

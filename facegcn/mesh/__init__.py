@@ -1,0 +1,1 @@
+"""Mesh algorithms: decimation, closest points, subdivision, mirror pairs, spectral functions."""

@@ -1,0 +1,126 @@
+"""The packed photos of a config: images, names, splits and landmark targets, ready for training."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from facegcn.config import Config, UserError
+from facegcn.fitting import landmark_targets
+from facegcn.photos import packed_file
+
+
+@dataclass
+class PackedPhotos:
+    """One packed file and what belongs to its records.
+
+    Attributes:
+        path: the ``.bin`` file.
+        names: of the records.
+        splits: record indices by name: ``train``, ``val``, ``test``.
+        targets: (M, 73, 2) float32 landmark targets in pixels, NaN where unknown.
+        truth: (M, N, 3) float16 true albedo in [-1, 1] of made portraits, NaN for photos; None
+            where no record has one.
+    """
+
+    path: str
+    names: list[str]
+    splits: dict[str, np.ndarray]
+    targets: np.ndarray
+    truth: np.ndarray | None = None
+
+    def unknown_truth(self, vertex_count: int) -> np.ndarray:
+        """(M, N, 3) of NaN, to go with records that have a truth."""
+        return np.full((len(self.names), vertex_count, 3), np.nan, np.float16)
+
+    def photos(self, indices) -> tf.Tensor:
+        """(len(indices), H, W, 4) records in network range, see ``to_network_range``."""
+        return to_network_range(packed_file.read_records(self.path, indices))
+
+    def examples(self, indices, arrays, buffer_size: int = 0, seed: int = 0) -> tf.data.Dataset:
+        """Single (uint8 rgba, one row of each array) of some records; ``batches`` makes batches of them.
+
+        Args:
+            indices: records to take.
+            arrays: arrays whose row i belongs to record i.
+            buffer_size: 0 = once, in order; otherwise endless, shuffled with a buffer of this size.
+            seed: of the shuffling.
+        """
+        indices = np.asarray(indices)
+        rows = tf.data.Dataset.from_tensor_slices(tuple(np.asarray(a)[indices] for a in arrays))
+        data = tf.data.Dataset.zip(packed_file.dataset(self.path, indices), rows)
+        if buffer_size:
+            data = data.shuffle(buffer_size, seed=seed).repeat()
+        return data.map(lambda rgba8, row: (rgba8, *row))
+
+
+def batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches (rgba in network range, rows) of ``PackedPhotos.examples``; a last short one is kept."""
+    # Converted after batching: one call for many images is several times cheaper.
+    return (examples.batch(batch_size)
+            .map(lambda rgba8, *rows: (to_network_range(rgba8), *rows), num_parallel_calls=2).prefetch(2))
+
+
+def to_network_range(rgba8) -> tf.Tensor:
+    """uint8 RGBA (..., 4) -> float32, RGB in [-1, 1], alpha in [0, 1]."""
+    return tf.cast(rgba8, tf.float32) * _TO_RANGE_SCALE + _TO_RANGE_OFFSET
+
+
+_TO_RANGE_SCALE = np.float32([1 / 127.5] * 3 + [1 / 255])
+_TO_RANGE_OFFSET = np.float32([-1, -1, -1, 0])
+
+
+def albedo_truth(folder: str, names: list[str], vertex_count: int) -> np.ndarray | None:
+    """(M, N, 3) float16 true albedo in [-1, 1] from ``folder/truth/NAME.npz``; NaN where there is no such file.
+
+    Returns:
+        None where no name has one.
+    """
+    truth = None
+    for i, name in enumerate(names):
+        path = os.path.join(folder, "truth", f"{name}.npz")
+        if not os.path.exists(path):
+            continue
+        with np.load(path, allow_pickle=False) as data:
+            if data["albedo"].shape != (vertex_count, 3):
+                raise UserError(f"{path} holds the truth of another model ({len(data['albedo'])} vertices, not "
+                                f"{vertex_count}); delete {folder} and the packed file, then run create_bin.py")
+            if truth is None:
+                truth = np.full((len(names), vertex_count, 3), np.nan, np.float16)
+            truth[i] = data["albedo"] / 127.5 - 1.0
+    return truth
+
+
+def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
+    """The packed photos of a config.
+
+    Args:
+        config: where they are.
+        vertex_count: of the morphable model.
+
+    Raises:
+        UserError: the packed file is absent, broken or of another image size; says the cure.
+    """
+    path = config.path(config.bin_file)
+    if not os.path.exists(path):
+        raise UserError(f"there are no packed photos at {path}: run create_bin.py with the same config first")
+    try:
+        header = packed_file.read_header(path)
+        names, splits = packed_file.read_names(path), packed_file.read_split(path)
+        points, landmarks = packed_file.read_landmarks(path)
+    except packed_file.BinFileError as error:
+        raise UserError(str(error)) from None
+    if header.shape != (config.img_size, config.img_size, 4):
+        raise UserError(f"{path} holds images of {header.height} x {header.width} x {header.channels}, the "
+                        f"config asks for img_size {config.img_size}: pack again with create_bin.py")
+    if not len(splits["train"]):
+        raise UserError(f"no image of {path} is left for training ({len(names)} packed): pack more photos")
+    targets = np.stack([landmark_targets(*pair) for pair in zip(points, landmarks)])
+    truth = albedo_truth(config.path(config.images), names, vertex_count)
+    if truth is not None:
+        # A made portrait's exact landmarks are for measuring; no photo comes with such.
+        targets[np.isfinite(truth[:, 0, 0])] = np.nan
+    return PackedPhotos(path, names, splits, targets, truth)

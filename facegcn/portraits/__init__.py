@@ -1,0 +1,1 @@
+"""Made portraits: pictures of a morphable model with known truth."""

@@ -1,0 +1,308 @@
+"""Made portraits: pictures of a morphable model with known truth, for training and for measuring.
+
+Identity, expression, pose, light, skin detail, hair, glasses, background and camera are drawn at
+random, so widely that real photographs look like one more variation (domain randomisation, Tobin
+et al. 2017). The face itself is formed exactly as the pipeline forms it: posed vertices, clipped
+albedo x spherical-harmonics shading, the face camera, perspective-correct interpolation.
+
+    python -m facegcn.portraits --model model.npz --count 64 --out made --sheet made/sheet.png
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from facegcn import camera
+from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.portraits import formation
+from facegcn.portraits import overlay as portrait_overlay
+from facegcn.portraits import scene as portrait_scene
+from facegcn.portraits.details import AlbedoDetails
+from facegcn.portraits.sampling import CoefficientSampler
+from facegcn.rasterizer import rasterize_numpy
+
+_SUBPIXELS = 2  # a pixel is the mean of 2 x 2 samples
+_DEPTH_TOLERANCE = 0.03  # decimetre a vertex may lie behind the drawn surface and still be seen
+_SKIN_SAMPLES = 400  # vertices that are enough for the mean skin colour
+FIELDS = ("rgba", "coeff", "albedo", "landmarks", "visible")
+
+
+@dataclass
+class Portrait:
+    """One made portrait and its truth.
+
+    Attributes:
+        rgba: (H, W, 4) uint8, the whole picture; alpha 255 = face surface of the model in sight
+            over the whole pixel, 0 = everything else.
+        coeff: (K,) float32 coefficients, as ``MorphableModel.split`` cuts them.
+        albedo: (N, 3) float32 levels in [0, 255] with every detail.
+        landmarks: (68, 2) float32 pixels, x right, y down; (0, 0) is the picture's corner.
+        visible: (N,) bool, vertices seen in the picture.
+    """
+
+    rgba: np.ndarray
+    coeff: np.ndarray
+    albedo: np.ndarray
+    landmarks: np.ndarray
+    visible: np.ndarray
+
+
+class PortraitMaker:
+    """Makes portrait number ``index`` of an endless series; the same number gives the same portrait.
+
+    Safe to call from several threads.
+    """
+
+    def __init__(self, morphable: MorphableModel, size: int = 224, seed: int = 0,
+                 expression_spread: float = 0.7, albedo_spread: float = 1.0):
+        """Prepares what all portraits share.
+
+        Args:
+            morphable: the face model.
+            size: width and height of the pictures in pixels.
+            seed: the series, 0 or more.
+            expression_spread: deviation of the coefficients of a usual expression.
+            albedo_spread: deviation of the albedo coefficients; colours that no human skin has are
+                pulled back towards the mean whatever it is.
+
+        Raises:
+            ValueError: size is not positive or seed is negative.
+        """
+        if size <= 0 or seed < 0:
+            raise ValueError(f"size must be positive and seed 0 or more, got {size} and {seed}")
+        self.morphable, self.size, self.seed = morphable, int(size), int(seed)
+        self._sampler = CoefficientSampler(morphable, expression_spread, albedo_spread)
+        self._details = AlbedoDetails(morphable)
+        self._centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0)
+        skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
+        self._skin = skin[::max(skin.size // _SKIN_SAMPLES, 1)]
+
+    def make(self, index: int) -> Portrait:
+        """Makes one portrait.
+
+        Args:
+            index: 0 or more.
+        """
+        rng = np.random.default_rng([self.seed, index])
+        parts = self._sampler.face(rng)
+        hair = portrait_scene.hair_color(rng)
+        albedo, beard = self._details.paint(self._basis_albedo(parts["tex"]), hair, rng)
+        parts["gamma"] = self._sampler.light(albedo[self._skin].mean() / 255, rng)
+        shape = self._shape(parts["id"], parts["exp"])
+        rotation = formation.rotation_matrix(parts["angles"])
+        marks = shape[self.morphable.landmarks]
+        parts["translation"] = self._sampler.translation(marks @ rotation.T, rng)
+        rgba, visible = self._take(_Subject(shape, marks, parts, albedo, hair / 255, beard), rng)
+        order = ("id", "exp", "tex", "angles", "gamma", "translation")
+        landmarks = formation.to_pixels(marks @ rotation.T + parts["translation"], self.size)
+        return Portrait(rgba, np.concatenate([parts[name] for name in order]), albedo, landmarks, visible)
+
+    def _shape(self, identity, expression):
+        """Unposed vertices (N, 3), decimetre."""
+        model = self.morphable
+        offsets = (model.id_basis.reshape(-1, identity.size) @ identity
+                   + model.exp_basis.reshape(-1, expression.size) @ expression)
+        return self._centered + offsets.reshape(-1, 3)
+
+    def _basis_albedo(self, tex):
+        """Albedo (N, 3) of the basis alone, levels in [0, 255]."""
+        offsets = self.morphable.albedo_basis.reshape(-1, tex.size) @ tex
+        return np.clip(self.morphable.mean_albedo + offsets.reshape(-1, 3), 0, 255)
+
+    # ---------------------------------------------------------------- the picture
+    def _take(self, subject, rng):
+        """The finished picture (H, W, 4) uint8 and the visible vertices (N,)."""
+        size, samples = self.size, self.size * _SUBPIXELS
+        scene = self._scene(subject, rng)
+        ids, barycentrics, _ = rasterize_numpy(formation.clip_coordinates(scene.vertices, scene.push),
+                                               scene.triangles, samples, samples)
+        image, face_cover, hair_cover = formation.resolve(
+            ids, barycentrics, scene.triangles, scene.colors, scene.groups, portrait_scene.HAIR,
+            portrait_overlay.hair_texture(size, rng), portrait_scene.background(size, rng), _SUBPIXELS)
+        alpha = np.where(face_cover > 0.999, 255, 0).astype(np.uint8)
+        self._draw_over(portrait_overlay.Overlay(image, alpha), hair_cover, subject, scene, rng)
+        rgba = np.dstack([portrait_overlay.photograph(image, rng), alpha])
+        face = scene.vertices[:len(subject.shape)]
+        view = np.float32((0, 0, camera.CAMERA_DISTANCE)) - face
+        facing = np.einsum("ni,ni->n", view, scene.normals) > 0
+        depths = camera.CAMERA_DISTANCE - scene.vertices[:, 2] + scene.push
+        visible = formation.visible_vertices(
+            formation.to_pixels(face, size), depths, facing, ids, barycentrics, scene.triangles, alpha,
+            _SUBPIXELS, _DEPTH_TOLERANCE)
+        return rgba, visible
+
+    def _scene(self, subject, rng):
+        """Face and surroundings as one mesh with lit colours."""
+        forehead = subject.albedo[self._details.forehead].mean(axis=0) / 255
+        crown = subject.shape[self._details.crown]
+        surfaces = portrait_scene.head_surfaces(subject.marks, crown, forehead, subject.hair, rng)
+        vertices, triangles = subject.pose(subject.shape), self.morphable.triangles
+        normals = formation.vertex_normals(vertices, triangles)
+        pieces = [(vertices, normals, subject.albedo / 255, triangles, portrait_scene.FACE, 0.0)]
+        start = len(vertices)
+        for surface in surfaces:
+            turned = surface.normals @ subject.rotation(surface.follows_head).T
+            triangles = surface.triangles
+            if surface.closed:
+                triangles = triangles[(turned[:, 2] > -0.3)[triangles].any(axis=1)]
+            pieces.append((subject.pose(surface.vertices, surface.follows_head), turned, surface.colors,
+                           triangles + start, surface.group, surface.push))
+            start += len(surface.vertices)
+        vertices, all_normals, albedo, triangles, groups, push = zip(*pieces)
+        shade = formation.shading(np.concatenate(all_normals), subject.parts["gamma"])
+        return _Scene(
+            vertices=np.concatenate(vertices), normals=normals, triangles=np.concatenate(triangles),
+            colors=np.clip(np.concatenate(albedo) * shade, 0, 1).astype(np.float32),
+            groups=np.repeat(np.int32(groups), [len(t) for t in triangles]),
+            push=np.repeat(np.float32(push), [len(v) for v in vertices]))
+
+    def _draw_over(self, overlay, hair_cover, subject, scene, rng):
+        """Teeth, beard, loose hair, glasses and other things in front of the face."""
+        size = self.size
+        if rng.random() < 0.7:
+            lips = self.morphable.landmarks[48:60]
+            light = scene.colors[lips].mean() * 255 / max(subject.albedo[lips].mean(), 12)
+            pixels = formation.to_pixels(subject.pose(subject.marks), size)
+            portrait_overlay.add_teeth(overlay, pixels, light, hair_cover, rng)
+        roots = self._details.beard
+        if subject.beard > 0.45 and rng.random() < 0.7 and roots.size:
+            ids = rng.choice(roots, size=min(roots.size, int(900 * subject.beard)), replace=False)
+            ids = ids[scene.normals[ids, 2] > -0.3]
+            shade = scene.colors[ids].mean(axis=1) * 255 / np.maximum(subject.albedo[ids].mean(axis=1), 12)
+            length = rng.uniform(0.03, 0.05 + 0.2 * subject.beard)
+            portrait_overlay.add_beard(overlay, scene.vertices[ids], scene.normals[ids], length,
+                                       subject.hair * np.clip(shade, 0, 2)[:, None], rng)
+        if rng.random() < 0.45:
+            skin = np.maximum(subject.albedo[self._skin].mean(axis=0) / 255, 0.02)
+            light = np.clip(scene.colors[self._skin].mean(axis=0) / skin, 0.1, 1.5)
+            portrait_overlay.add_strands(overlay, hair_cover, subject.hair * light, rng)
+        if rng.random() < 0.28:
+            portrait_overlay.add_glasses(
+                overlay, subject.marks, lambda points: formation.to_pixels(subject.pose(points), size), rng)
+        if rng.random() < 0.08:
+            portrait_overlay.add_thing(overlay, rng)
+
+
+@dataclass
+class _Subject:
+    """Who is portrayed: unposed shape (N, 3) and landmarks (68, 3) in decimetre, coefficients by
+    name, albedo (N, 3) in levels, hair colour (3,) in [0, 1], fullness of the beard."""
+
+    shape: np.ndarray
+    marks: np.ndarray
+    parts: dict
+    albedo: np.ndarray
+    hair: np.ndarray
+    beard: float
+
+    def rotation(self, share=1.0):
+        """Rotation matrix (3, 3) of a part that follows this share of the head's angles."""
+        return formation.rotation_matrix(self.parts["angles"] * np.float32(share))
+
+    def pose(self, points, share=1.0):
+        """Points (M, 3) of the unposed head to world axes."""
+        return points @ self.rotation(share).T + self.parts["translation"]
+
+
+@dataclass
+class _Scene:
+    """Face (first) and surroundings: vertices (M, 3), the face's normals (N, 3), triangles, lit
+    colours (M, 3), group of each triangle, extra distance from the camera of each vertex."""
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    triangles: np.ndarray
+    colors: np.ndarray
+    groups: np.ndarray
+    push: np.ndarray
+
+
+# -------------------------------------------------------------------- many portraits
+def dataset(maker: PortraitMaker, first: int, count: int, fields=("rgba", "coeff", "landmarks"),
+            workers: int = 2) -> tf.data.Dataset:
+    """Portraits ``first`` .. ``first + count - 1``, made in parallel when they are asked for.
+
+    Args:
+        maker: where they come from.
+        first: number of the first portrait.
+        count: how many; -1 for no end.
+        fields: names out of ``FIELDS``.
+        workers: portraits made at the same time.
+
+    Returns:
+        Dictionaries field -> tensor, in order.
+
+    Raises:
+        ValueError: a field's name is unknown.
+    """
+    unknown = sorted(set(fields) - set(FIELDS))
+    if unknown:
+        raise ValueError(f"unknown portrait fields {', '.join(unknown)}; there are {', '.join(FIELDS)}")
+    model, size = maker.morphable, maker.size
+    specs = {"rgba": ((size, size, 4), tf.uint8), "coeff": ((model.coefficient_count,), tf.float32),
+             "albedo": ((model.vertex_count, 3), tf.float32), "landmarks": ((LANDMARK_COUNT, 2), tf.float32),
+             "visible": ((model.vertex_count,), tf.bool)}
+
+    def values(index):
+        portrait = maker.make(int(index))
+        return [getattr(portrait, field) for field in fields]
+
+    def load(index):
+        tensors = tf.numpy_function(values, [index], [specs[field][1] for field in fields])
+        return {field: tf.ensure_shape(tensor, specs[field][0]) for field, tensor in zip(fields, tensors)}
+
+    indices = tf.data.Dataset.counter(first)
+    return (indices if count < 0 else indices.take(count)).map(load, num_parallel_calls=workers)
+
+
+def write_portraits(maker: PortraitMaker, directory: str, first: int, count: int,
+                    workers: int = 2) -> list[str]:
+    """Writes NAME.png (RGBA), NAME.txt (68 rows "x y", pixels, y down) and truth/NAME.npz.
+
+    The ``.npz`` holds coeff, albedo, landmarks and visible as ``Portrait`` describes them.
+
+    Args:
+        maker: where they come from.
+        directory: made if absent.
+        first, count: which portraits; portrait 7 is named ``portrait_000007``.
+        workers: threads.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    os.makedirs(os.path.join(directory, "truth"), exist_ok=True)
+
+    def write(index):
+        portrait, name = maker.make(index), f"portrait_{index:06d}"
+        path = os.path.join(directory, name)
+        if not cv2.imwrite(path + ".png", cv2.cvtColor(portrait.rgba, cv2.COLOR_RGBA2BGRA)):
+            raise OSError(f"cannot write {path}.png")
+        np.savetxt(path + ".txt", portrait.landmarks, fmt="%.3f")
+        np.savez_compressed(os.path.join(directory, "truth", name + ".npz"), coeff=portrait.coeff,
+                            albedo=portrait.albedo, landmarks=portrait.landmarks, visible=portrait.visible)
+        return name
+
+    with concurrent.futures.ThreadPoolExecutor(max(workers, 1)) as pool:
+        names = pool.map(write, range(first, first + count))
+        return list(tqdm.tqdm(names, total=count, desc="portraits", unit="portrait"))
+
+
+def contact_sheet(pictures, columns: int = 8) -> np.ndarray:
+    """Pictures (H, W, C) uint8 of one size, row by row -> one picture; empty places are black."""
+    rows = -(-len(pictures) // columns)
+    height, width, channels = pictures[0].shape
+    sheet = np.zeros((rows * height, columns * width, channels), np.uint8)
+    for place, picture in enumerate(pictures):
+        y, x = place // columns * height, place % columns * width
+        sheet[y:y + height, x:x + width] = picture
+    return sheet

@@ -1,0 +1,145 @@
+"""Random coefficients of a made portrait: identity, expression, albedo, pose, light, translation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from facegcn import camera, lighting
+from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, MorphableModel
+from facegcn.portraits import formation
+
+#: Pixels that one decimetre has in an aligned crop of 224 pixels (Deng et al. 2019).
+ALIGNED_SCALE = 102.0
+_ALIGNED_SIZE = 224.0
+_LIMIT = 2.5  # standard deviations
+_ANGLE_LIMITS = np.array((20.0, 40.0, 20.0))  # degrees about x, y, z
+_SPHERE_SAMPLES = 300
+
+
+class CoefficientSampler:
+    """Draws the coefficients of portraits of one morphable model."""
+
+    def __init__(self, morphable: MorphableModel, expression_spread: float, albedo_spread: float):
+        """Args: as for ``portraits.PortraitMaker``."""
+        self._sizes = morphable.part_sizes[:3]
+        self._expression_spread, self._albedo_spread = expression_spread, albedo_spread
+        skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
+        self._skin_mean = morphable.mean_albedo[skin].mean(axis=0)
+        self._skin_basis = morphable.albedo_basis[skin].mean(axis=0)
+        homogeneous = np.hstack([morphable.five_points, np.ones((5, 1), np.float32)])
+        self._affine = np.linalg.pinv(homogeneous).astype(np.float32)
+        self._smile = _smile(morphable)
+        place = np.arange(_SPHERE_SAMPLES) + 0.5  # a Fibonacci lattice spreads evenly over the sphere
+        height, turn = 1 - 2 * place / _SPHERE_SAMPLES, np.pi * (1 + 5 ** 0.5) * place
+        ring = np.sqrt(1 - height * height)
+        sphere = np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], axis=1)
+        self._sphere = sphere.astype(np.float32)
+        self._fit_light = np.linalg.pinv(formation.sh_basis(self._sphere)).astype(np.float32)
+
+    def face(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Coefficients ``id``, ``exp``, ``tex`` and ``angles`` (3,) in radians, all float32."""
+        id_size, exp_size, tex_size = self._sizes
+        identity = np.clip(rng.normal(size=id_size), -_LIMIT, _LIMIT)
+        strength = rng.choice([0.0, 0.45, 1.0, 1.5], p=[0.12, 0.4, 0.36, 0.12]) * self._expression_spread
+        active = rng.random(exp_size) < rng.uniform(0.3, 1.0)
+        expression = rng.normal(size=exp_size) * strength * active
+        if rng.random() < 0.4:  # people smile at cameras
+            expression = 0.6 * expression + rng.uniform(0.2, 1.3) * self._smile
+        expression = np.clip(expression, -_LIMIT, _LIMIT)
+        tone = np.clip(rng.normal(size=tex_size) * self._albedo_spread, -_LIMIT, _LIMIT)
+        for _ in range(12):
+            if _is_human(self._skin_mean + self._skin_basis @ tone):
+                break
+            tone *= 0.8
+        wide = rng.random(3) < (0.25, 0.35, 0.25)
+        usual = np.clip(rng.normal(size=3) * (7, 12, 5), -_ANGLE_LIMITS, _ANGLE_LIMITS)
+        angles = np.where(wide, rng.uniform(-_ANGLE_LIMITS, _ANGLE_LIMITS), usual)
+        values = {"id": identity, "exp": expression, "tex": tone, "angles": np.radians(angles)}
+        return {name: value.astype(np.float32) for name, value in values.items()}
+
+    def translation(self, marks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Translation (3,) that a five-point alignment and its error leave, decimetre.
+
+        The alignment fits an affine camera to the five points of the mean face, as it does with
+        photos (Deng et al. 2019); two rounds bring its scale and centre to those of an aligned crop.
+
+        Args:
+            marks: (68, 3) landmarks, rotated, not yet translated.
+            rng: random generator.
+        """
+        five = np.stack([marks[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
+        scale = ALIGNED_SCALE * np.clip(1 + rng.normal(0, 0.03), 0.92, 1.08)
+        center = _ALIGNED_SIZE / 2 + np.clip(rng.normal(0, 2.0, 2), -6, 6)
+        translation = np.zeros(3, np.float32)
+        for _ in range(2):
+            fit = self._affine @ formation.to_pixels(five + translation, _ALIGNED_SIZE)
+            fitted = np.linalg.norm(fit[:3], axis=0).mean()
+            depth = camera.CAMERA_DISTANCE - translation[2]
+            translation[2] = camera.CAMERA_DISTANCE - depth * fitted / scale
+            fit = self._affine @ formation.to_pixels(five + translation, _ALIGNED_SIZE)
+            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * formation.TAN_HALF_FOV / _ALIGNED_SIZE
+            translation[:2] += (center - fit[3]) * (pixel, -pixel)
+        return translation
+
+    def light(self, skin: float, rng: np.random.Generator) -> np.ndarray:
+        """Lighting coefficients (27,): ambient light, a key light, fill lights; fitted on the sphere.
+
+        Args:
+            skin: mean skin albedo in [0, 1]; the exposure makes up for a little of it.
+            rng: random generator.
+        """
+        ambient = rng.uniform(0.15, 0.8)
+        light = (ambient * (1 + rng.uniform(0, 0.35) * self._sphere[:, 1]))[:, None] * _light_color(rng)
+        lamps = [(rng.normal(0, 40), rng.normal(28, 20), 1.0)]  # azimuth, elevation in degrees, power
+        if rng.random() < 0.25:  # strong side light
+            lamps = [(rng.choice([-1, 1]) * rng.uniform(55, 110), rng.uniform(-10, 45), 1.6)]
+        for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
+            lamps.append((rng.uniform(-150, 150), rng.uniform(-40, 60), rng.uniform(0.1, 0.7)))
+        for azimuth, elevation, power in lamps:
+            a, e = np.radians((azimuth, np.clip(elevation, -50, 85)))
+            direction = np.float32((np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)))
+            wrap = rng.uniform(0.0, 0.5)  # a large lamp reaches round the edge
+            lit = np.maximum((self._sphere @ direction + wrap) / (1 + wrap), 0)
+            light += (1 - ambient) * power * lit[:, None] * _light_color(rng)
+        front = np.maximum(self._sphere[:, 2], 0)
+        # Metered, as in a studio: a photo cannot tell bright light on dark skin from dim light on fair skin, so
+        # the spread of the exposure bounds how well any method can recover the tone of the skin.
+        exposure = np.clip(lighting.metered_exposure(max(skin, 0.05)) * np.exp(rng.normal(0.0, 0.03)), 0.6, 1.4)
+        light *= exposure / (front @ light / front.sum()).mean()
+        gamma = (self._fit_light @ light).T + rng.normal(0, 0.012, (3, lighting.HARMONICS))
+        gamma[:, 0] -= lighting.AMBIENT_OFFSET
+        return gamma.ravel().astype(np.float32)
+
+
+def _smile(morphable):
+    """Expression coefficients (Ke,) that draw the corners of the mouth up, out and back.
+
+    A ridge solution over the landmarks, so that it needs no names of expressions.
+    """
+    width = np.linalg.norm(np.diff(morphable.mean_shape[morphable.landmarks[[48, 54]]], axis=0))
+    target, weight = np.zeros((LANDMARK_COUNT, 3)), np.full((LANDMARK_COUNT, 1), 0.1)
+    weight[48:] = 0.5
+    for corners, side in (((48, 60), -1), ((54, 64), 1)):
+        target[list(corners)] = width * np.array((0.14 * side, 0.13, -0.08))
+        weight[list(corners)] = 2.0
+    target[[50, 51, 52, 61, 62, 63], 1] = 0.05 * width
+    basis = weight[..., None] * morphable.exp_basis[morphable.landmarks]
+    basis = basis.reshape(-1, basis.shape[2])
+    stiffness = (0.03 * width) ** 2 * np.eye(basis.shape[1])
+    smile = np.linalg.solve(basis.T @ basis + stiffness, basis.T @ (weight * target).ravel())
+    return smile / max(np.abs(smile).max() / 2.0, 1.0)
+
+
+def _is_human(color):
+    """Whether a mean skin colour (3,) in levels lies in the range of human skin."""
+    red, green, blue = np.maximum(color, 1e-3)
+    return 55 <= red <= 245 and 0.5 <= green / red <= 0.93 and 0.3 <= blue / green <= 1.02
+
+
+def _light_color(rng):
+    """Colour (3,) of a light, mean 1: white, warm or cool, now and then coloured."""
+    warm = rng.normal(0, 0.04)
+    color = np.array([1 + warm, 1 + rng.normal(0, 0.015), 1 - warm])
+    if rng.random() < 0.03:
+        color = color * rng.uniform(0.7, 1.2, 3)
+    return np.float32(color / color.mean())

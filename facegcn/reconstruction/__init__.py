@@ -1,0 +1,1 @@
+"""Test mode: photos to meshes, pictures and metrics."""

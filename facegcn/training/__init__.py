@@ -1,0 +1,1 @@
+"""The two training stages, their callbacks, and the encodings kept between them."""

@@ -1,0 +1,195 @@
+"""Stage ``rec``: training the regressor on made portraits of known truth, and on packed photos.
+
+The portraits give exact supervision of geometry, albedo and light; photos add the weakly
+supervised losses of Deng et al. 2019 (photometric, and landmarks where a photo has them). Ours:
+the paper starts from a regressor that others trained.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facegcn import camera
+from facegcn.fitting import photo_losses
+from facegcn.geometry import rotate
+from facegcn.lighting import shading
+from facegcn.photos.packed_photos import batches
+from facegcn.portraits import maker as portraits
+from facegcn.portraits.maker import PortraitMaker
+from facegcn.training.callbacks import Progress, SaveEvery, StatsLog, StopOnNonFinite
+
+_PROBE_VERTICES = 400  # random vertices that stand for the surface in the losses, besides the landmarks
+_PROBE_NORMALS = 64  # directions in which predicted and true light are compared
+_BACKGROUND_DROP = 0.25  # share of portraits whose background is blanked, as in segmented PNGs
+WEIGHTS = {"pixels": 1.0, "shape": 40.0, "depth": 2.0, "albedo": 20.0, "light": 4.0, "lit": 20.0,
+           "coefficients": 0.05}
+
+
+FIRST_TRAINING_PORTRAIT = 1_000_000  # far behind the packed portraits, so that none is learnt from
+_REUSE_BATCHES = 12  # the repeats of a portrait are spread over about this many batches
+_CHECKPOINT_STEPS = 200  # steps between checkpoints
+_PHOTO_SHARE = 4.0  # of photo_losses, which is about 0.2 when the truth losses are about 10
+
+
+class TruthLoss:
+    """Distances between predicted and true coefficients, measured on the face they describe."""
+
+    def __init__(self, morphable, image_size: int, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        count = min(_PROBE_VERTICES, morphable.vertex_count)
+        probes = np.concatenate([morphable.landmarks,
+                                 rng.choice(morphable.vertex_count, count, replace=False)])
+        self._morphable, self._image_size = morphable, image_size
+        self._mean = (morphable.mean_shape - morphable.mean_shape.mean(axis=0))[probes]
+        self._shape_basis = np.concatenate([morphable.id_basis, morphable.exp_basis], axis=2)[probes]
+        self._mean_albedo = morphable.mean_albedo[probes] / 255.0
+        self._albedo_basis = morphable.albedo_basis[probes] / 255.0
+        normals = rng.normal(size=(1, _PROBE_NORMALS, 3))
+        normals[..., 2] = np.abs(normals[..., 2])
+        self._normals = (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32)
+
+    def _describe(self, coeff):
+        """Unposed shape, pixels, distance, albedo and light of coefficients (B, K)."""
+        parts = self._morphable.split(coeff)
+        shape = self._mean + tf.einsum("vck,bk->bvc", self._shape_basis,
+                                       tf.concat([parts.id, parts.exp], axis=-1))
+        world = rotate(shape, parts.angles) + parts.translation[:, None]
+        pixels = camera.to_pixels(camera.project(world), self._image_size)
+        albedo = self._mean_albedo + tf.einsum("vck,bk->bvc", self._albedo_basis, parts.tex)
+        light = shading(tf.repeat(self._normals, tf.shape(coeff)[0], axis=0), parts.gamma)
+        return shape, pixels, world[..., 2], albedo, light
+
+    def __call__(self, predicted, truth) -> dict[str, tf.Tensor]:
+        """Named scalar terms and ``total``; ``pixels`` is a mean distance at 224 px."""
+        shape, pixels, depth, albedo, light = self._describe(predicted)
+        shape_t, pixels_t, depth_t, albedo_t, light_t = self._describe(truth)
+        unit = self._image_size / 224.0
+        squared = tf.reduce_sum(tf.square((pixels - pixels_t) / unit), axis=-1)
+        sizes = self._morphable.part_sizes
+        basis_part = slice(0, sum(sizes[:3]))
+        mean_light, mean_light_t = (tf.reduce_mean(x, axis=1, keepdims=True) for x in (light, light_t))
+        terms = {
+            "pixels": tf.reduce_mean(tf.sqrt(squared + 1e-3)),
+            "shape": tf.reduce_mean(tf.sqrt(tf.reduce_sum(tf.square(shape - shape_t), axis=-1) + 1e-6)),
+            "depth": tf.reduce_mean(tf.abs(depth - depth_t)),
+            "albedo": tf.reduce_mean(tf.abs(albedo - albedo_t)),
+            "light": tf.reduce_mean(tf.abs(light - light_t)),
+            "lit": tf.reduce_mean(tf.abs(albedo * mean_light - albedo_t * mean_light_t)),
+            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])),
+        }
+        terms["total"] = tf.add_n([WEIGHTS[name] * value for name, value in terms.items()])
+        return terms
+
+
+def portrait_batches(maker: PortraitMaker, image_size: int, first: int, config) -> tf.data.Dataset:
+    """Endless (RGB in [-1, 1], coefficients) batches of portraits made on the fly, in parallel.
+
+    Each portrait is seen ``rec_reuse`` times, far apart, since making one costs more than a
+    training step on it.
+
+    Args:
+        maker: makes portrait ``first``, ``first + 1``, ... at the width the CNN works at.
+        image_size: the pictures are enlarged to this width, by repeating pixels: the regressor's
+            averaging takes that back exactly, and small portraits are made four times faster.
+        first: index of the first; choose it behind the packed portraits, so that none is shared.
+        config: ``rec_batch_size``, ``rec_reuse``, ``seed``, ``workers``.
+    """
+    repeat = image_size // maker.size
+
+    def to_network_range(portrait):
+        rgba = portrait["rgba"]
+        blank = (rgba[..., 3:] == 0) & (tf.random.uniform(()) < _BACKGROUND_DROP)
+        rgb = tf.where(blank, tf.zeros_like(rgba[..., :3]), rgba[..., :3])
+        rgb = tf.repeat(tf.repeat(rgb, repeat, axis=0), repeat, axis=1)
+        return tf.cast(rgb, tf.float32) / 127.5 - 1.0, portrait["coeff"]
+
+    data = portraits.dataset(maker, first, -1, ("rgba", "coeff"), config.workers)
+    if config.rec_reuse > 1:
+        data = data.flat_map(lambda portrait: tf.data.Dataset.from_tensors(portrait).repeat(config.rec_reuse))
+        data = data.shuffle(_REUSE_BATCHES * config.rec_batch_size, seed=config.seed)
+    return data.map(to_network_range).batch(config.rec_batch_size, drop_remainder=True).prefetch(4)
+
+
+class RegressorTrainer(keras.Model):
+    """One training step of the regressor on portraits, and on photos when the batch brings them.
+
+    Args:
+        face_model: a FaceModel with a regressor.
+    """
+
+    def __init__(self, face_model):
+        super().__init__(name="regressor_trainer")
+        self.face_model = face_model
+        self.regressor = face_model.regressor
+        self._truth_loss = TruthLoss(face_model.morphable, face_model.image_size)
+
+    def train_step(self, batch):
+        """Batch: (rgb, coeff) or (rgb, coeff, photos (P, H, W, 4), targets (P, 73, 2))."""
+        rgb, truth, *photos = batch
+        with tf.GradientTape() as tape:
+            # One forward pass, so that batch normalisation sees portraits and photos together.
+            seen = tf.concat([rgb, photos[0][..., :3]], axis=0) if photos else rgb
+            coeff, _ = self.regressor(seen, training=True)
+            terms = self._truth_loss(coeff[:tf.shape(rgb)[0]], truth)
+            total = terms["total"]
+            if photos:
+                found = photo_losses(self.face_model, photos[0], coeff[tf.shape(rgb)[0]:], photos[1])
+                total += _PHOTO_SHARE * found["total"]
+                terms.update({f"photo_{name}": value for name, value in found.items()}, total=total)
+        gradients = tape.gradient(total, self.regressor.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.regressor.trainable_variables))
+        return terms
+
+
+def learning_rate(peak: float, steps: int):
+    """A short warm-up, then a cosine to zero."""
+    warm_up = max(1, min(100, steps // 10))
+    return keras.optimizers.schedules.CosineDecay(peak * 0.1, max(1, steps - warm_up), warmup_target=peak,
+                                                  warmup_steps=warm_up)
+
+
+def train_regressor(face_model, config, run, packed) -> None:
+    """Runs stage ``rec``: trains ``face_model.regressor`` in place.
+
+    Args:
+        face_model: a FaceModel whose regressor is trained in place.
+        config: settings ``rec_*``, ``seed``, ``workers``, ``log_steps``.
+        run: the run folder (``stats``, ``file``); a checkpoint in it is continued.
+        packed: the packed photos (facegcn.photos.packed_photos); those of the train split take part.
+
+    Raises:
+        callbacks.TrainingStopped: a loss term is not finite.
+    """
+    maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed)
+    trainer = RegressorTrainer(face_model)
+    trainer.compile(optimizer=keras.optimizers.Adam(learning_rate(config.rec_lr, config.rec_steps),
+                                                    clipnorm=config.clip_norm))
+    trainer.optimizer.build(trainer.regressor.trainable_variables)
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(regressor=trainer.regressor, optimizer=trainer.optimizer,
+                            step=tf.Variable(0, dtype=tf.int64, trainable=False)),
+        run.file("checkpoints", "regressor"), max_to_keep=1)
+    manager.restore_or_initialize()
+    done = int(manager.checkpoint.step.numpy())
+    callbacks = [StopOnNonFinite(), StatsLog(run.stats, "rec", config.log_steps, done),
+                 SaveEvery(manager, _CHECKPOINT_STEPS), Progress("regressor", config.rec_steps, done)]
+    for start, stop, data in _phases(maker, config, packed, done):
+        trainer.fit(data, steps_per_epoch=stop - start, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
+    manager.save()
+
+
+def _phases(maker, config, packed, done: int):
+    """(first, last step, batches) of the portraits-only phase and of the one with photos, from step ``done``."""
+    alone = int(config.rec_steps * config.rec_photo_after) if config.rec_photo_batch else config.rec_steps
+    for start, stop in ((done, alone), (max(done, alone), config.rec_steps)):
+        if start >= stop:
+            continue
+        first = FIRST_TRAINING_PORTRAIT + start * config.rec_batch_size
+        data = portrait_batches(maker, config.img_size, first, config)
+        if stop > alone:
+            photos = packed.examples(packed.splits["train"], (packed.targets,), config.buffer_size, config.seed)
+            photos = batches(photos, config.rec_photo_batch)
+            data = tf.data.Dataset.zip(data, photos).map(lambda made, real: (*made, *real))
+        yield start, stop, data
