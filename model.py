@@ -1,4 +1,4 @@
-"""The networks, and the model that joins them into photo -> textured face.
+"""The texture networks and the critic, and ``build_face_model``, which makes all that a config asks for.
 
 Letters: B images, E embedding width, N vertices of the template, C refiner channels. Layer names
 are the released code's TF1 variable scopes with "." for "/", so that its checkpoints can be
@@ -7,25 +7,17 @@ carried over (``load_released_weights``).
 
 from __future__ import annotations
 
-import copy
 import os
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
-from facegcn import camera
-from facegcn.geometry import rotate, vertex_normals
+from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
-from facegcn.lighting import fit_light, shading
 from facegcn.networks.frozen import FrozenFaceNet
 from facegcn.networks.normalization import BatchNorm, ImageNorm
 from facegcn.networks.regressor import build_regressor, feature_count, load_weights
-from facegcn.rasterizer import rasterize
-from facegcn.renderer import render_colors
-from facegcn.sampling import EROSION, delit_colors, eroded_mask, sample_colors
-from facegcn.visibility import depth_visible
 from utils import init_sampling
 
 LEVELS = 4  # levels below the template that the networks are made for
@@ -268,149 +260,6 @@ def load_released_weights(network: keras.Model, arrays) -> None:
 
 
 # ---------------------------------------------------------------- the whole
-class FaceModel:
-    """Photo -> textured 3D face: the morphable model, the networks and the renderer, joined.
-
-    Colours and textures are RGB in [-1, 1], geometry is in decimetre (facegcn.morphable),
-    image row 0 is the top.
-
-    Args:
-        morphable: a facegcn.morphable.MorphableModel.
-        texture_network: from ``build_texture_network``; None gives coarse results only
-            (``fine_*`` then equal ``coarse_*``).
-        regressor: RGB -> [coefficients, features], see facegcn.networks.regressor; needed by ``regress`` only.
-        image_size: width and height of the aligned crop, pixels.
-        visibility: ``depth`` (facing the camera, nothing in front) or ``normal`` (facing only,
-            as the released code).
-        delit: the refiner sees ten channels: the seven of the paper and the sampled colour
-            divided by the estimated shading. Ours.
-        erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
-        relight: the fine face is drawn in the light that best explains the photo with the fine
-            albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
-        facenet: frozen network RGB -> identity features (``frozen.FrozenFaceNet``), which then are
-            the last part of the embedding; or None.
-
-    Raises:
-        ValueError: visibility is neither ``depth`` nor ``normal``.
-    """
-
-    def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
-                 visibility="depth", delit=False, erosion=EROSION, relight=False, facenet=None):
-        if visibility not in ("depth", "normal"):
-            raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
-        self.morphable = morphable
-        self.texture_network = texture_network
-        self.regressor = regressor
-        self.image_size = image_size
-        self.visibility = visibility
-        self.delit = delit
-        self.erosion = erosion
-        self.relight = relight
-        self.facenet = facenet
-
-    def at_size(self, image_size: int) -> FaceModel:
-        """The same model, sharing everything, for crops of another width in pixels."""
-        other = copy.copy(self)
-        other.image_size = image_size
-        return other
-
-    def regress(self, rgba):
-        """Coefficients (B, K) and embedding (B, E) of photos (B, H, W, 4), RGB in [-1, 1].
-
-        The embedding is the regressor's features, then FaceNet's where the model has it [paper].
-
-        Raises:
-            ValueError: the model was built without a regressor.
-        """
-        if self.regressor is None:
-            raise ValueError("this FaceModel has no regressor")
-        coeff, features = self.regressor(rgba[..., :3], training=False)
-        if self.facenet is not None:
-            features = tf.concat([features, self.facenet(rgba[..., :3])], axis=-1)
-        return coeff, features
-
-    def geometry(self, coeff):
-        """Everything that follows from the coefficients alone.
-
-        Args:
-            coeff: (B, K) coefficients.
-
-        Returns:
-            dict: ``vertices`` (B, N, 3) before pose, ``world`` after it, ``normals`` (B, N, 3)
-            world unit normals, ``coarse_texture`` (B, N, 3) in [-1, 1], ``shading`` (B, N, 3),
-            ``projected`` (B, N, 2) in [-1, 1], x right, y down, ``landmarks`` (B, 68, 2) likewise,
-            ``rasterization``.
-        """
-        morphable = self.morphable
-        parts = morphable.split(coeff)
-        vertices = morphable.vertices(parts.id, parts.exp)
-        world = rotate(vertices, parts.angles) + parts.translation[:, None, :]
-        normals = rotate(vertex_normals(vertices, morphable.triangles), parts.angles)
-        projected = camera.project(world)
-        clip = camera.clip_coordinates(world, self.image_size, self.image_size)
-        return {"vertices": vertices, "world": world, "normals": normals,
-                "coarse_texture": morphable.albedo(parts.tex) / 127.5 - 1.0,
-                "shading": shading(normals, parts.gamma), "projected": projected,
-                "landmarks": tf.gather(projected, morphable.landmarks, axis=1),
-                "rasterization": rasterize(clip, morphable.triangles, self.image_size, self.image_size)}
-
-    def reconstruct(self, rgba, coeff, embedding=None, visibility=None, training=False):
-        """Coarse and fine textured faces and their renders.
-
-        Args:
-            rgba: (B, H, W, 4) photos, RGB in [-1, 1], skin alpha in [0, 1].
-            coeff: (B, K) coefficients.
-            embedding: (B, E) features of the photo, for the texture network.
-            visibility: overrides the model's own.
-            training: passed to the texture network.
-
-        Returns:
-            the dict of ``geometry`` and: ``coarse_texture``, ``fine_texture`` (B, N, 3) albedo,
-            ``coarse_color``, ``fine_color`` (B, N, 3) lit, ``projected_color`` (B, N, 4): colour of
-            the photo at each vertex and visible 0 / 1, ``skin_mask`` (B, H, W, 1) without its
-            border, ``coarse_render``, ``fine_render``
-            (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
-        """
-        outputs = self.geometry(coeff)
-        visible = self._visible(outputs, visibility or self.visibility)
-        outputs["skin_mask"] = mask = eroded_mask(tf.convert_to_tensor(rgba, tf.float32)[..., 3:], self.erosion)
-        outputs["projected_color"] = sampled = sample_colors(rgba, outputs["projected"], visible, mask)
-        outputs["fine_texture"] = outputs["coarse_texture"]
-        if self.texture_network is not None:
-            outputs["fine_texture"] = self.texture_network(
-                [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled)], training=training)
-        for kind in ("coarse", "fine"):
-            albedo, light = outputs[f"{kind}_texture"] * 0.5 + 0.5, outputs["shading"]
-            if kind == "fine" and self.relight:
-                gamma = fit_light(albedo, outputs["normals"], sampled[..., :3] * 0.5 + 0.5, sampled[..., 3],
-                                  tf.convert_to_tensor(self.morphable.split(coeff).gamma))
-                light = outputs["fine_shading"] = shading(outputs["normals"], gamma)
-            lit = tf.clip_by_value(albedo * light, 0.0, 1.0)
-            outputs[f"{kind}_color"] = lit * 2.0 - 1.0
-            outputs[f"{kind}_render"] = self.render(outputs["rasterization"], lit)
-        return outputs
-
-    def render(self, rasterization, colors01):
-        """(B, H, W, 4): vertex colours (B, N, 3) in [0, 1] drawn; RGB in [-1, 1], coverage 0 / 1."""
-        picture = render_colors(rasterization, self.morphable.triangles, colors01)
-        return tf.concat([picture[..., :3] * 2.0 - 1.0, picture[..., 3:]], axis=-1)
-
-    def _visible(self, outputs, visibility):
-        """(B, N) 1.0 where the vertex faces the camera and, for 'depth', nothing lies in front."""
-        facing = tf.cast(outputs["normals"][..., 2] > 0.0, tf.float32)
-        if visibility == "normal":
-            return facing
-        return facing * depth_visible(outputs["world"], outputs["projected"], self.morphable.triangles,
-                                      outputs["rasterization"])
-
-    def _refiner_input(self, outputs, sampled):
-        """(B, N, 7): coarse albedo, sampled colour, visible; and the de-lit sample when asked (10)."""
-        channels = [outputs["coarse_texture"], sampled]
-        if self.delit:
-            channels.append(delit_colors(sampled, outputs["shading"]))
-        return tf.concat(channels, axis=-1)
-
-
 def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
     """The FaceModel of a config, untrained but for the regressor's starting weights.
 
@@ -434,4 +283,4 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
         network = build_texture_network(config.model, hierarchy, width, config.wide, config.nz, config.residual,
                                         10 if config.delit else 7)
     return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit,
-                     config.erosion, config.relight, facenet)
+                     config.erosion, config.relight, facenet, config.sampling)

@@ -66,6 +66,7 @@ class Config:
     relight: bool = True  # the fine face's light is fitted anew to its albedo [ours]
     erosion: int = 9  # width of the ellipse that takes the skin mask's border off, pixels [released code]
     visibility: str = "depth"  # depth [ours] | normal [released code]
+    sampling: str = "bilinear"  # of the photo's colours: bilinear [ours] | released (half a pixel off) [released code]
 
     # ---- training of the texture networks
     losses: str = "paper"  # paper (pixel loss trained) | released (logged only)
@@ -108,7 +109,8 @@ class Config:
 
 
 CHOICES = {"world": WORLDS, "regressor": ("small", "resnet50", "frozen"), "model": ("resnet", "normal"),
-           "visibility": ("depth", "normal"), "losses": ("paper", "released"),
+           "visibility": ("depth", "normal"), "sampling": ("bilinear", "released"),
+           "losses": ("paper", "released"),
            "critic_norm": ("batch", "layer", "none")}
 _POSITIVE = ("img_size", "demo_vertices", "demo_portraits", "regressor_pixels", "rec_batch_size", "rec_reuse", "nz",
              "batch_size", "lr", "lr_decay", "clip_norm", "rec_lr", "critic_steps", "buffer_size",

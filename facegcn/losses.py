@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from facegcn.report import overlay
 from facegcn.sampling import eroded_mask
 
 LOSS_SETS = ("released", "paper")
@@ -85,7 +86,8 @@ def texture_losses(outputs: dict, rgba, morphable, weights: LossWeights, network
     mask = mask * tf.stop_gradient(tf.round(outputs["fine_render"][..., 3:]))
     terms = {
         "refine": refine_loss(fine, outputs["coarse_texture"], squared),
-        "project": project_loss(outputs["fine_color"], outputs["coarse_color"], outputs["projected_color"]),
+        "project": project_loss(outputs["fine_color"], outputs["coarse_color"], outputs["projected_color"],
+                                masked_twice=weights.losses == "released"),
         "pixel": pixel_loss(outputs["fine_render"], rgba, mask, squared),
         "coarse_pixel": pixel_loss(outputs["coarse_render"], rgba, mask, squared),
         "symmetry": symmetry_loss(fine, morphable.symmetry_pairs),
@@ -120,7 +122,7 @@ def refine_loss(fine, coarse, squared: bool = False) -> tf.Tensor:
     return tf.reduce_mean(tf.square(difference) if squared else tf.abs(difference))
 
 
-def project_loss(fine_color, coarse_color, projected_color) -> tf.Tensor:
+def project_loss(fine_color, coarse_color, projected_color, masked_twice: bool = False) -> tf.Tensor:
     """Lit fine albedo against the photo where visible, against the lit coarse albedo elsewhere.
 
     Means over ALL vertices and channels, so a vertex counts the same in either part.
@@ -128,9 +130,12 @@ def project_loss(fine_color, coarse_color, projected_color) -> tf.Tensor:
     Args:
         fine_color, coarse_color: (B, N, 3).
         projected_color: (B, N, 4), see ``facegcn.sampling.sample_colors``.
+        masked_twice: the sampled colour, which is times visible already, is so once more: with a soft skin
+            mask its target is then darker than the photo [released code].
     """
     visible = projected_color[..., 3:]
-    seen = tf.reduce_mean(tf.abs(fine_color * visible - projected_color[..., :3] * visible))
+    target = projected_color[..., :3] * visible if masked_twice else projected_color[..., :3]
+    seen = tf.reduce_mean(tf.abs(fine_color * visible - target))
     hidden = tf.reduce_mean(tf.abs((fine_color - coarse_color) * (1.0 - visible)))
     return seen + _HIDDEN_WEIGHT * hidden
 
@@ -197,12 +202,6 @@ def truth_loss(texture, truth) -> tf.Tensor:
 
 
 # ---------------------------------------------------------------- critic
-def overlay(render, rgba) -> tf.Tensor:
-    """The render inside coverage and skin mask, the photo outside: (B, H, W, 3) in [-1, 1]."""
-    inside = render[..., 3:] * rgba[..., 3:]
-    return render[..., :3] * inside + rgba[..., :3] * (1.0 - inside)
-
-
 def critic_losses(critic, fake_render, rgba) -> dict[str, tf.Tensor]:
     """Terms of the critic's loss (WGAN-GP); the render is taken as given.
 

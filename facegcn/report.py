@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in labelled rows, to look at many results at once."""
+"""Pictures for people: overlays of the render on the photo, PNGs, contact sheets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ import numpy as np
 _LABEL_HEIGHT = 18  # pixels of the line above a picture
 _GAP = 4  # pixels between pictures
 _PAPER, _INK = 255, (40, 40, 40)
+
+
+def overlay(render, rgba):
+    """The render inside coverage and skin mask, the photo elsewhere.
+
+    Args:
+        render: (..., H, W, 4), RGB in [-1, 1], alpha = coverage.
+        rgba: photo of the same shape, RGB in [-1, 1], alpha = skin in [0, 1].
+
+    Returns:
+        (..., H, W, 3) RGB in [-1, 1]; a tensor of tensors, an array of arrays, differentiable in both.
+    """
+    inside = render[..., 3:] * rgba[..., 3:]
+    return render[..., :3] * inside + rgba[..., :3] * (1.0 - inside)
+
+
+def to_uint8(image) -> np.ndarray:
+    """RGB in [-1, 1] -> 0..255."""
+    return np.clip(np.round((np.asarray(image) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str | Sequence[str]], path: str,

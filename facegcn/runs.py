@@ -17,7 +17,7 @@ from facegcn.config import Config, UserError, save_config
 
 #: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",
-                         "delit", "visibility", "erosion", "relight")
+                         "delit", "visibility", "sampling", "erosion", "relight")
 REGRESSOR_SETTINGS = ("img_size", "regressor", "regressor_pixels")
 
 

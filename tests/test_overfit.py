@@ -49,11 +49,12 @@ def trainer_for(scene, kind, loss_set, residual):
     """A trainer with the released head, or with residual head, de-lit samples and depth test."""
     keras.utils.set_random_seed(0)  # the released head starts with its tanh saturated; some starts take much longer
     config = Config(model=kind, losses=loss_set, residual=residual, delit=residual, relight=False, nz=64, erosion=5,
-                    img_size=SIZE, visibility="depth" if residual else "normal")
+                    img_size=SIZE, visibility="depth" if residual else "normal",
+                    sampling="bilinear" if residual else "released")
     network = build_texture_network(kind, scene.hierarchy, EMBEDDING, nz=config.nz, residual=residual,
                                     refiner_channels=10 if residual else 7)
     model = FaceModel(scene.face, network, image_size=SIZE, visibility=config.visibility, delit=config.delit,
-                      erosion=config.erosion)
+                      erosion=config.erosion, sampling=config.sampling)
     trainer = TextureTrainer(model, config)
     warm, steps = STEPS[residual]
     trainer.compile(optimizer=adam(keras.optimizers.schedules.ExponentialDecay(RATE, warm + steps, 0.2),

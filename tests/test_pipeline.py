@@ -106,12 +106,12 @@ def test_every_output_file_is_there_and_right(tested):
     assert len((tested / "metrics.csv").read_text().splitlines()) == 1 + 3 + 1
 
 
-def test_overlay_is_the_render_where_it_covers_and_the_photo_elsewhere(tested):
+def test_overlay_is_the_render_inside_coverage_and_skin_and_the_photo_elsewhere(tested):
     name = next(iter(json.loads((tested / "metrics.json").read_text())["photos"]))
 
     def read(suffix):
         return cv2.imread(str(tested / f"{name}_{suffix}.png"), cv2.IMREAD_UNCHANGED)
-    inside = read("fine")[..., 3] == 255
+    inside = (read("fine")[..., 3] == 255) & (read("mask") == 255)
     np.testing.assert_array_equal(read("fine_overlay")[inside], read("fine")[inside][:, :3])
     np.testing.assert_array_equal(read("fine_overlay")[~inside], read("input")[~inside])
 

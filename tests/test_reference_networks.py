@@ -86,7 +86,7 @@ def all_losses(case, network, posed, morphable, identity):
 
 def test_sampled_colours(case, posed):
     facing = tf.cast(posed.normals[..., 2] > 0.0, tf.float32)
-    sampled = sample_colors(case["out/rgba"], posed.points, facing)
+    sampled = sample_colors(case["out/rgba"], posed.points, facing, sampling="released")
     np.testing.assert_allclose(sampled, case["out/proj_color"], atol=1e-6)
 
 
@@ -128,7 +128,7 @@ WHOLE = {"vertices": "vert", "coarse_texture": "pca_tex", "coarse_color": "pca_c
 
 def test_face_model_as_a_whole(case, network, morphable):
     """From photo, coefficients and embedding alone, everything computed here."""
-    model = FaceModel(morphable, network, image_size=224, visibility="normal")
+    model = FaceModel(morphable, network, image_size=224, visibility="normal", sampling="released")
     outputs = model.reconstruct(case["out/rgba"], case["out/coeff"], case["out/emb"])
     for ours, theirs in WHOLE.items():
         np.testing.assert_allclose(outputs[ours], case[f"out/{theirs}"], rtol=1e-4, atol=1e-4, err_msg=ours)
@@ -146,9 +146,10 @@ def test_face_model_as_a_whole(case, network, morphable):
 
 def test_training_code_as_a_whole(case, network, morphable):
     """Photo, coefficients and embedding in; every loss and every gradient of a compiled training step out."""
-    config = Config(losses="released", model="resnet", residual=False, delit=False, relight=False, visibility="normal")
+    config = Config(losses="released", model="resnet", residual=False, delit=False, relight=False, visibility="normal",
+                    sampling="released")
     model = FaceModel(morphable, network, image_size=config.img_size, visibility=config.visibility,
-                      delit=config.delit, erosion=config.erosion, relight=config.relight)
+                      delit=config.delit, erosion=config.erosion, relight=config.relight, sampling=config.sampling)
     trainer = TextureTrainer(model, config)
     trainer.render_weight.assign(case["in/render_lambda"])
     trainer.refine_weight.assign(case["in/refine_lambda"])

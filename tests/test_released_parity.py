@@ -137,7 +137,7 @@ def run(request, meshes):
 def released_trainer(model, hierarchy, weights, options):
     """The trainer of a released config, as the training stage makes it, at the case's loss weights."""
     config = Config(losses="released", model=options["kind"], wide=options["wide"], nz=NZ, residual=False, delit=False,
-                    relight=False, visibility="normal", img_size=options["size"], critic_steps=1,
+                    relight=False, visibility="normal", sampling="released", img_size=options["size"], critic_steps=1,
                     symmetry_weight=options["symmetry"], variance_weight=options["variance"],
                     adv_lambda=options["adversarial"])
     network = build_texture_network(config.model, hierarchy, EMBEDDING, config.wide, config.nz, config.residual)
@@ -147,7 +147,7 @@ def released_trainer(model, hierarchy, weights, options):
         critic = build_critic(config.img_size)
         load_released_weights(critic, weights)
     face_model = FaceModel(model, network, image_size=config.img_size, visibility=config.visibility,
-                           delit=config.delit, erosion=config.erosion, relight=config.relight)
+                           delit=config.delit, erosion=config.erosion, relight=config.relight, sampling=config.sampling)
     trainer = TextureTrainer(face_model, config, critic)
     trainer.render_weight.assign(options["render"])
     trainer.refine_weight.assign(options["refine"])

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from facegcn import camera
+from facegcn.rasterizer import interpolate, rasterize
 from facegcn.sampling import delit_colors, eroded_mask, sample_colors
 
 
@@ -28,12 +30,13 @@ def test_eroded_mask_equals_the_released_form(kind, rng):
     np.testing.assert_allclose(eroded_mask(alpha), additive_morphology(alpha), atol=1e-6)
 
 
-def test_samples_are_the_nearest_pixels(rng):
+def test_released_samples_are_the_rounded_pixels(rng):
     rgba = rng.uniform(-1, 1, (1, 20, 20, 4)).astype(np.float32)
     rgba[..., 3] = 1.0
     pixels = np.array([[3.0, 7.0], [3.4, 7.4], [0.0, 19.0], [-5.0, 40.0], [12.6, 2.0]])  # column, row
     facing = np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    sampled = sample_colors(rgba, (pixels[None].astype(np.float32) - 10) / 10, facing).numpy()[0]
+    sampled = sample_colors(rgba, (pixels[None].astype(np.float32) - 10) / 10, facing,
+                            sampling="released").numpy()[0]
     for vertex, (column, row) in enumerate([(3, 7), (3, 7), (0, 19), (0, 19)]):
         np.testing.assert_array_equal(sampled[vertex], rgba[0, row, column])
     np.testing.assert_array_equal(sampled[4], 0.0)
@@ -62,3 +65,57 @@ def test_delit_colours_undo_the_shading(rng):
 def test_delit_colours_stay_in_range():
     dark = delit_colors(np.float32([[[1, 1, 1, 1], [-1, -1, -1, 1]]]), np.float32([[[0, -1, 1e-9]] * 2]))
     np.testing.assert_allclose(dark, [[[1, 1, 1], [-1, -1, -1]]], atol=1e-6)
+
+
+def test_camera_rasterizer_and_sampler_agree_where_a_pixel_is(rng):
+    """Each vertex's own place is drawn as its colour and sampled back: one rule for pixels in all three."""
+    size, side = 96, 160
+    axis = np.linspace(-0.8, 0.8, side)
+    world = np.stack([*np.meshgrid(axis, -axis), 0.1 * np.outer(np.cos(3 * axis), np.sin(2 * axis))], axis=-1)
+    world = (world.reshape(1, -1, 3) + rng.normal(size=(1, side * side, 3)) * 5e-4).astype(np.float32)
+    index = np.arange(side * side).reshape(side, side)
+    a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]))
+    triangles = np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
+    points = camera.project(world)
+    pixels = camera.to_pixels(points, size)
+    raster = rasterize(camera.clip_coordinates(world, size, size), triangles, size, size)
+    places = tf.concat([pixels, tf.zeros_like(pixels[..., :1])], axis=-1)
+    drawn = tf.concat([interpolate(places, triangles, raster), tf.ones((1, size, size, 1))], axis=-1)
+    covered = tf.cast(raster.triangle_ids >= 0, tf.float32)[..., None]
+    inside = (np.abs(points[0]) < 0.6).all(axis=1)  # away from the border of the surface
+    found = {sampling: (sample_colors(drawn, points, np.ones((1, len(world[0]))), covered, sampling)[0, :, :2]
+                        - pixels[0]).numpy()[inside] for sampling in ("bilinear", "released")}
+    assert inside.sum() > 1000
+    assert np.sqrt((found["bilinear"] ** 2).mean()) < 0.02 and np.abs(found["bilinear"].mean(axis=0)).max() < 0.01
+    np.testing.assert_allclose(found["released"].mean(axis=0), 0.5, atol=0.05)  # the released code's half pixel
+
+
+def test_bilinear_samples_equal_a_slow_loop(rng):
+    rgba = rng.uniform(-1, 1, (2, 7, 5, 4)).astype(np.float32)
+    mask = rng.uniform(0.1, 1, (2, 7, 5, 1)).astype(np.float32)
+    points = rng.uniform(-1.2, 1.2, (2, 40, 2)).astype(np.float32)
+    facing = rng.integers(0, 2, (2, 40)).astype(np.float32)
+    found = sample_colors(rgba, points, facing, mask).numpy()
+    for image in range(2):
+        for vertex in range(40):
+            x, y = points[image, vertex] * (2.5, 3.5) + (2.5, 3.5) - 0.5
+            sums = np.zeros(4)
+            for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+                for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+                    r, c = min(max(row, 0), 6), min(max(column, 0), 4)
+                    share = (1 - abs(x - column)) * (1 - abs(y - row)) * mask[image, r, c, 0]
+                    sums += share * np.append(rgba[image, r, c, :3], 1.0)
+            np.testing.assert_allclose(found[image, vertex], facing[image, vertex] * sums, atol=1e-5)
+
+
+def test_nothing_bleeds_in_from_outside_the_mask():
+    rgba = np.full((1, 4, 4, 4), -1.0, np.float32)
+    rgba[:, :, :2] = (0.5, 0.2, -0.3, 1.0)
+    sampled = sample_colors(rgba, np.float32([[[0.0, 0.0]]]), np.ones((1, 1)), np.float32(rgba[..., 3:] > 0))[0, 0]
+    np.testing.assert_allclose(sampled[3], 0.5)
+    np.testing.assert_allclose(sampled[:3] / sampled[3], (0.5, 0.2, -0.3), atol=1e-6)
+
+
+def test_unknown_sampling_is_named():
+    with pytest.raises(ValueError, match="bilinear, released"):
+        sample_colors(np.ones((1, 8, 8, 4)), np.zeros((1, 2, 2)), np.ones((1, 2)), sampling="nearest")

@@ -4,7 +4,7 @@ import numpy as np
 
 from facegcn import camera
 from facegcn.rasterizer import rasterize
-from facegcn.visibility import DEPTH_TOLERANCE, depth_visible
+from facegcn.sampling import DEPTH_TOLERANCE, depth_visible
 
 SIZE = 64
 

@@ -18,10 +18,9 @@ from facegcn.photos.packed_photos import PackedPhotos, to_network_range
 from facegcn.photos.skin import crop_mask
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.completion import complete_texture
-from facegcn.report import contact_sheet, write_png
+from facegcn.report import contact_sheet, overlay, to_uint8, write_png
 from facegcn.sampling import delit_colors
 from facegcn.training.encoding import PhotoEncoder
-from facegcn.training.texture_stage import overlay, to_uint8
 
 _TRAINED = "texture network"
 _COMPLETED = "not trained: the coarse texture completed with the colours seen in the photo"
@@ -159,16 +158,17 @@ class Reconstructor:
         coeff, embedding = self._encode(rgba, targets)
         outputs = self._reconstruct(rgba, coeff, embedding)
         side = self._side_view(outputs, coeff)
-        identity = self._identity(np.asarray(rgba)[..., :3], outputs)
+        identity = self._identity(np.asarray(rgba), outputs)
         for i, job in enumerate(jobs):
             single = {key: np.asarray(value[i]) for key, value in outputs.items() if key != "rasterization"}
             self._write(job, np.asarray(rgba[i]), coeff[i], single, side[i])
             job.metrics.update(identity[i])
 
-    def _identity(self, photos, outputs):
+    def _identity(self, rgba, outputs):
         """Identity metrics of each photo's overlays, as dicts; empty ones without recognizers."""
-        overlays = {kind: np.asarray(overlay(photos, outputs[f"{kind}_render"])) for kind in ("coarse", "fine")}
-        return identity_metrics(self._recognizers, photos, overlays, self._pixels(np.asarray(outputs["landmarks"])))
+        overlays = {kind: np.asarray(overlay(outputs[f"{kind}_render"], rgba)) for kind in ("coarse", "fine")}
+        landmarks = self._pixels(np.asarray(outputs["landmarks"]))
+        return identity_metrics(self._recognizers, rgba[..., :3], overlays, landmarks)
 
     def _pixels(self, points):
         """Projected points from [-1, 1] to pixels of the crop."""
@@ -207,7 +207,7 @@ class Reconstructor:
         row = [to_uint8(photo)]
         for kind in ("coarse", "fine"):
             render = outputs[f"{kind}_render"]
-            covered = overlay(photo, render)
+            covered = overlay(render, rgba)
             alpha = np.round(render[..., 3:] * 255).astype(np.uint8)
             write_png(path(f"_{kind}.png"), np.concatenate([to_uint8(render[..., :3]), alpha], axis=-1))
             write_png(path(f"_{kind}_overlay.png"), to_uint8(covered))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from facegcn.losses import (
@@ -25,7 +24,7 @@ from facegcn.losses import (
 )
 from facegcn.losses import overlay as skin_overlay
 from facegcn.photos.packed_photos import PackedPhotos, batches
-from facegcn.report import contact_sheet
+from facegcn.report import contact_sheet, overlay, to_uint8
 from facegcn.training.callbacks import Progress, SaveCheckpoints, StatsLog, StopOnNonFinite
 from facegcn.training.encoding import Encoding
 
@@ -167,21 +166,10 @@ class Samples(keras.callbacks.Callback):
     def _sheet(self, name):
         outputs = self.model.face_model.reconstruct(*self._faces)
         photo = self._faces[0][..., :3]
-        rows = [[to_uint8(photo[i])] + [to_uint8(overlay(photo, outputs[f"{kind}_render"])[i])
+        rows = [[to_uint8(photo[i])] + [to_uint8(overlay(outputs[f"{kind}_render"], self._faces[0])[i])
                                         for kind in ("coarse", "fine")] for i in range(len(photo))]
         contact_sheet(rows, [""] * len(rows), os.path.join(self._folder, name),
                       headings=("photo", "coarse", "fine"))
-
-
-def overlay(photo, render):
-    """The render where it covers, the photo elsewhere; RGB in [-1, 1] (B, H, W, 3)."""
-    coverage = render[..., 3:]
-    return render[..., :3] * coverage + photo * (1.0 - coverage)
-
-
-def to_uint8(image) -> np.ndarray:
-    """RGB in [-1, 1] -> 0..255."""
-    return np.clip(np.round((np.asarray(image) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, encoding: Encoding,
