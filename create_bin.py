@@ -16,7 +16,8 @@ import os
 import sys
 
 from facegcn.assets.worlds import ensure_demo_portraits, load_morphable
-from facegcn.config import Config, UserError, config_from_arguments
+from facegcn.config import Config, config_from_arguments
+from facegcn.errors import BinFileError, Rejected, UserError
 from facegcn.photos import packed_file, packing
 from facegcn.photos.companions import label_numbers, read_landmark_list
 from utils import find_images
@@ -80,8 +81,8 @@ def pack_legacy(config: Config, path: str, out: str) -> packing.Summary:
     def load(index):
         try:
             rgba = packed_file.legacy_to_uint8(records[index])
-        except packed_file.BinFileError as error:
-            raise packing.Rejected(str(error)) from None
+        except BinFileError as error:
+            raise Rejected(str(error)) from error
         return packing.Item(f"record_{index:06d}", packing.checked_rgba(rgba, config.img_size))
 
     return packing.pack(range(len(records)), load, config, out)
@@ -104,7 +105,7 @@ def main(arguments=None) -> int:
             summary = pack_legacy(config, args.legacy_float32, out)
         else:
             summary = pack_segmented(config, args.input, out)
-    except (UserError, packed_file.BinFileError) as error:
+    except (UserError, BinFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(packing.report(summary))

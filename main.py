@@ -13,8 +13,8 @@ import glob
 import os
 import sys
 
-from facegcn.config import Config, UserError, config_from_arguments
-from facegcn.photos.packed_file import BinFileError
+from facegcn.config import Config, config_from_arguments
+from facegcn.errors import BinFileError, UserError
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 

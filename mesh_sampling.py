@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.mesh.closest_point import closest_points
 from facegcn.mesh.decimation import decimate
 
@@ -159,7 +159,7 @@ def load_hierarchy(path: str) -> MeshHierarchy:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable mesh hierarchy: {error}") from None
+        raise ValueError(f"{path} is not a readable mesh hierarchy: {error}") from error
     levels = sum(name.startswith("vertices") for name in arrays)
     try:
         parts = {name: [arrays[f"{name}{k}"] for k in range(levels)] for name in ("vertices", "triangles")}
@@ -167,7 +167,7 @@ def load_hierarchy(path: str) -> MeshHierarchy:
             count = levels - (name in ("downsamples", "upsamples"))
             parts[name] = [_matrix(arrays, f"{key}{k}") for k in range(count)]
     except KeyError as error:
-        raise ValueError(f"{path} lacks the array {error}; delete it, it is made again") from None
+        raise ValueError(f"{path} lacks the array {error}; delete it, it is made again") from error
     return MeshHierarchy(**parts)
 
 

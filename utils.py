@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.runs import RunFolder
 from mesh_sampling import MeshHierarchy, generate_transform_matrices, load_hierarchy, save_hierarchy
 

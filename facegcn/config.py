@@ -1,24 +1,41 @@
 """Settings of a run: one flat dataclass, a YAML file of overrides, ``--set key=value``.
 
-Origin of each default: [paper], [released code] or [ours]. ``configs/*.yaml`` hold only what
-differs in a world; everything resolved is written into the run folder.
+Each setting has its meaning, its range and its origin: [paper], [released code] or [ours], the last with a word of
+how it was chosen where that is not plain. ``configs/*.yaml`` hold only what differs in a world; everything resolved
+is written into the run folder.
+
+Folders that a config file of this project names (those of ``configs/``, and of runs inside the project) are relative
+to the project, wherever the program is called from; what is written on the command line, or in a config file
+elsewhere, is relative to the working directory.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 from dataclasses import dataclass
 
 import yaml
 
+from facegcn.errors import UserError
+from facegcn.files import check_name, write_text
 
-class UserError(Exception):
-    """A mistake the user can mend: shown as one message, without a traceback, exit code 2."""
+__all__ = ["CHOICES", "Config", "UserError", "config_from_arguments", "load_config", "parse_assignments",
+           "read_saved_config", "save_config"]
 
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FOUND = "found"  # key of a saved config under which stands what was found at run time; loading passes over it
 
+PAPER, RELEASED, OURS = "[paper]", "[released code]", "[ours]"
 WORLDS = ("demo", "ict", "bfm09")
+
+
+def setting(default, origin: str, *, least=None, above=None, most=None, below=None, choices=()):
+    """A field of ``Config`` with its origin and range; numbers that are not finite are never in it."""
+    return dataclasses.field(default=default, metadata={
+        "origin": origin, "least": least, "above": above, "most": most, "below": below, "choices": choices})
 
 
 @dataclass
@@ -26,76 +43,140 @@ class Config:
     """Every setting of packing, training and testing, with its default."""
 
     # ---- world and files
-    world: str = "demo"  # demo | ict | bfm09: where the morphable model comes from
-    name: str = "demo"  # data set name; part of the run folder's name
-    suffix: str = ""  # appended to the run folder's name; default: model, plus _gan
-    root_dir: str = "data/demo"  # folder of the model, the images and the packed file
-    runs_dir: str = "runs"  # run folders are made here
-    model_file: str = ""  # morphable model, relative to root_dir; '' = model.npz, in demo the procedural face
-    images: str = "segmented"  # folder of segmented RGBA PNGs, relative to root_dir
-    bin_file: str = "faces.bin"  # packed images, relative to root_dir
-    img_size: int = 224  # width and height of the aligned crop, pixels [paper]
-    seed: int = 2  # every random choice derives from it [released code]
-    val_count: int = 4096  # images held out for validation [released code]
-    test_count: int = 4096  # images held out for testing [released code]
+    #: Where the morphable model comes from.
+    world: str = setting("demo", OURS, choices=WORLDS)
+    #: Data set name; part of the run folder's name.
+    name: str = setting("demo", RELEASED)
+    #: Appended to the run folder's name; '' = the network, plus _wide and _gan.
+    suffix: str = setting("", RELEASED)
+    #: Folder of the model, the images and the packed file.
+    root_dir: str = setting("data/demo", RELEASED)
+    #: Run folders are made here.
+    runs_dir: str = setting("runs", OURS)
+    #: Morphable model, relative to root_dir; '' = model.npz, in demo the procedural face.
+    model_file: str = setting("", OURS)
+    #: Folder of segmented RGBA PNGs, relative to root_dir.
+    images: str = setting("segmented", OURS)
+    #: Packed images, relative to root_dir.
+    bin_file: str = setting("faces.bin", OURS)
+    #: Width and height of the aligned crop, pixels. Below 32 the critic has no pixel left; above 2048 a batch fills
+    #: the memory of any machine.
+    img_size: int = setting(224, PAPER, least=32, most=2048)
+    #: Every random choice derives from it.
+    seed: int = setting(2, RELEASED, least=0, most=2 ** 31 - 1)
+    #: Images held out for validation.
+    val_count: int = setting(4096, RELEASED, least=0)
+    #: Images held out for testing.
+    test_count: int = setting(4096, RELEASED, least=0)
 
     # ---- demo world
-    demo_vertices: int = 8000  # density of the procedural face
-    demo_portraits: int = 448  # made portraits that are packed, held-out ones included
+    #: Density of the procedural face: vertices, about. Below 1,000 eyes and lips have no triangles of their own;
+    #: 8,000 train in minutes.
+    demo_vertices: int = setting(8000, OURS, least=1000, most=200_000)
+    #: Made portraits that are packed, held-out ones included; as many as ten minutes of training can use.
+    demo_portraits: int = setting(448, OURS, least=3, most=1_000_000)
 
     # ---- regressor
-    regressor: str = "small"  # small | resnet50 | frozen (FaceReconModel.pb)
-    regressor_pixels: int = 112  # the CNN looks at the crop at this width
-    regressor_start: str = ""  # starting weights (.npz), relative to the repository
-    regressor_file: str = "FaceReconModel.pb"  # graph of the 'frozen' regressor, relative to root_dir [released code]
-    facenet_file: str = ""  # FaceNetModel.pb, relative to root_dir: embedding and identity loss; "" = none [paper]
-    rec_steps: int = 2000  # training steps of stage rec
-    rec_batch_size: int = 32  # made portraits a step
-    rec_reuse: int = 3  # times each made portrait is learnt from
-    rec_photo_batch: int = 0  # packed photos a step; 0 = made portraits only
-    rec_photo_after: float = 0.5  # share of rec_steps after which photos take part
-    rec_lr: float = 1e-3  # peak learning rate, cosine decay
-    fit_steps: int = 0  # photometric fitting of a photo's coefficients after regression; 0 = none
+    #: frozen: FaceReconModel.pb [paper]; resnet50: the same network, trained here; small: for laptops.
+    regressor: str = setting("small", OURS, choices=("small", "resnet50", "frozen"))
+    #: The CNN looks at the crop at this width, which divides img_size; half of 224 costs no accuracy that we saw.
+    regressor_pixels: int = setting(112, OURS, least=32, most=2048)
+    #: Starting weights (.npz), relative to the project; '' = none.
+    regressor_start: str = setting("", OURS)
+    #: Graph of the 'frozen' regressor, relative to root_dir.
+    regressor_file: str = setting("FaceReconModel.pb", RELEASED)
+    #: FaceNetModel.pb, relative to root_dir: embedding and identity loss; '' = none.
+    facenet_file: str = setting("", PAPER)
+    #: Training steps of stage rec.
+    rec_steps: int = setting(2000, OURS, least=0, most=10_000_000)
+    #: Made portraits a step.
+    rec_batch_size: int = setting(32, OURS, least=1, most=4096)
+    #: Times each made portrait is learnt from: making one costs more than a step on it.
+    rec_reuse: int = setting(3, OURS, least=1, most=100)
+    #: Packed photos a step; 0 = made portraits only.
+    rec_photo_batch: int = setting(0, OURS, least=0, most=4096)
+    #: Share of rec_steps after which photos take part.
+    rec_photo_after: float = setting(0.5, OURS, least=0, most=1)
+    #: Peak learning rate, cosine decay.
+    rec_lr: float = setting(1e-3, OURS, above=0, most=1)
+    #: Photometric fitting of a photo's coefficients after regression, steps; 0 = none.
+    fit_steps: int = setting(0, OURS, least=0, most=10_000)
 
     # ---- texture networks
-    model: str = "resnet"  # resnet [paper] | normal [released code's default]
-    wide: bool = False  # wider feature maps [released code]
-    nz: int = 512  # latent width of the 'normal' refiner [released code]
-    residual: bool = True  # the head corrects the coarse albedo [ours]
-    delit: bool = True  # the refiner also sees the photo divided by the shading [ours]
-    relight: bool = True  # the fine face's light is fitted anew to its albedo [ours]
-    erosion: int = 9  # width of the ellipse that takes the skin mask's border off, pixels [released code]
-    visibility: str = "depth"  # depth [ours] | normal [released code]
-    sampling: str = "bilinear"  # of the photo's colours: bilinear [ours] | released (half a pixel off) [released code]
+    #: resnet [paper]; normal is the released code's default.
+    model: str = setting("resnet", PAPER, choices=("resnet", "normal"))
+    #: Wider feature maps.
+    wide: bool = setting(False, RELEASED)
+    #: Latent width of the 'normal' refiner.
+    nz: int = setting(512, RELEASED, least=1, most=65_536)
+    #: The head corrects the coarse albedo.
+    residual: bool = setting(True, OURS)
+    #: The refiner also sees the photo divided by the shading.
+    delit: bool = setting(True, OURS)
+    #: The fine face's light is fitted anew to its albedo.
+    relight: bool = setting(True, OURS)
+    #: Width of the ellipse that takes the skin mask's border off, pixels, odd.
+    erosion: int = setting(9, RELEASED, least=1, most=63)
+    #: depth: nothing in front [ours]; normal: facing the camera only [released code].
+    visibility: str = setting("depth", OURS, choices=("depth", "normal"))
+    #: Of the photo's colours: bilinear [ours]; released: half a pixel off [released code].
+    sampling: str = setting("bilinear", OURS, choices=("bilinear", "released"))
 
     # ---- training of the texture networks
-    losses: str = "paper"  # paper (pixel loss trained) | released (logged only)
-    epoch: int = 50  # [released code]
-    batch_size: int = 4  # [paper]
-    lr: float = 1e-4  # Adam [paper]
-    lr_decay: float = 0.98  # per epoch, staircase [paper]
-    clip_norm: float = 5.0  # of each variable's gradient [released code]
-    made_portraits: int = 0  # made portraits mixed with the packed photos, half of the examples [ours]
-    drop_rate: float = 0.0  # dropout of the embedding while training
-    render_start: float = 0.0  # added to the epoch's render weight; 1 = image losses at once [ours]
-    pixel_weight: float = 1.0  # trained in the loss set 'paper' [paper]
-    identity_weight: float = 0.2  # [paper]
-    truth_weight: float = 3.0  # distance from the true albedo, on made portraits only [ours]
-    symmetry_weight: float = 0.5  # [released code]
-    variance_weight: float = 0.01  # [released code]
-    gan: bool = False  # train against the image critic
-    adv_lambda: float = 1e-3  # adversarial weight [paper]
-    critic_steps: int = 5  # critic steps a generator step [paper]
-    critic_norm: str = "batch"  # batch [released code] | layer | none
+    #: paper: the pixel loss is trained; released: it is logged only.
+    losses: str = setting("paper", PAPER, choices=("paper", "released"))
+    #: How the losses' weights change over the epochs, see losses.schedule; 'paper' is second-hand and unverified.
+    schedule: str = setting("released", RELEASED, choices=("released", "paper"))
+    #: Epochs of stage render.
+    epoch: int = setting(50, RELEASED, least=0, most=1_000_000)
+    #: Photos a step.
+    batch_size: int = setting(4, PAPER, least=1, most=4096)
+    #: Adam's learning rate.
+    lr: float = setting(1e-4, PAPER, above=0, most=1)
+    #: Its factor per epoch, staircase.
+    lr_decay: float = setting(0.98, PAPER, above=0, most=1)
+    #: Greatest norm of each variable's gradient.
+    clip_norm: float = setting(5.0, RELEASED, above=0)
+    #: Made portraits mixed with the packed photos, half of the examples; 0 = none.
+    made_portraits: int = setting(0, OURS, least=0, most=1_000_000)
+    #: Dropout of the embedding while training.
+    drop_rate: float = setting(0.0, RELEASED, least=0, below=1)
+    #: Added to the epoch's render weight; 1 = image losses at once, which the residual head allows.
+    render_start: float = setting(0.0, OURS, least=0, most=1)
+    #: Of the pixel loss; trained in the loss set 'paper'.
+    pixel_weight: float = setting(1.0, PAPER, least=0)
+    #: Of the identity loss.
+    identity_weight: float = setting(0.2, PAPER, least=0)
+    #: Of the distance from the true albedo, on made portraits only.
+    truth_weight: float = setting(3.0, OURS, least=0)
+    #: Of the symmetry loss.
+    symmetry_weight: float = setting(0.5, RELEASED, least=0)
+    #: Of the variance loss.
+    variance_weight: float = setting(0.01, RELEASED, least=0)
+    #: Train against the image critic.
+    gan: bool = setting(False, RELEASED)
+    #: Weight of the adversarial loss.
+    adv_lambda: float = setting(1e-3, PAPER, least=0)
+    #: Critic steps a generator step.
+    critic_steps: int = setting(5, PAPER, least=1, most=1000)
+    #: batch [released code]; layer and none fit the gradient penalty better.
+    critic_norm: str = setting("batch", RELEASED, choices=("batch", "layer", "none"))
 
     # ---- running
-    eval: float = 1.0  # epochs between validations and sample sheets; 0 = only at the end
-    buffer_size: int = 256  # shuffle buffer, images
-    workers: int = 2  # parallel image readers
-    log_steps: int = 20  # training steps between lines of stats.jsonl
-    test_batch_size: int = 8  # photos reconstructed at a time
-    light_cnn_file: str = ""  # converted LightCNN-29, relative to root_dir: identity cosine in test mode; "" = none
-    ir50_file: str = ""  # converted face.evoLVe IR-50, relative to root_dir: likewise; "" = none
+    #: Epochs between validations and sample sheets, a whole number; 0 = only at the end.
+    eval: float = setting(1.0, RELEASED, least=0, most=1_000_000)
+    #: Kept for the released code's command lines; every epoch is shuffled as a whole, whatever it is.
+    buffer_size: int = setting(256, RELEASED, least=1)
+    #: Parallel readers and makers.
+    workers: int = setting(2, RELEASED, least=1, most=256)
+    #: Training steps between lines of stats.jsonl.
+    log_steps: int = setting(20, OURS, least=1)
+    #: Photos reconstructed at a time.
+    test_batch_size: int = setting(8, OURS, least=1, most=4096)
+    #: Converted LightCNN-29, relative to root_dir: identity cosine in test mode; '' = none.
+    light_cnn_file: str = setting("", PAPER)
+    #: Converted face.evoLVe IR-50, relative to root_dir: likewise; '' = none.
+    ir50_file: str = setting("", PAPER)
 
     def path(self, name: str) -> str:
         """Where a file of the data folder is: ``name`` as it is when absolute, else in root_dir."""
@@ -108,32 +189,47 @@ class Config:
         return f"{self.name}-{suffix}"
 
 
-CHOICES = {"world": WORLDS, "regressor": ("small", "resnet50", "frozen"), "model": ("resnet", "normal"),
-           "visibility": ("depth", "normal"), "sampling": ("bilinear", "released"),
-           "losses": ("paper", "released"),
-           "critic_norm": ("batch", "layer", "none")}
-_POSITIVE = ("img_size", "demo_vertices", "demo_portraits", "regressor_pixels", "rec_batch_size", "rec_reuse", "nz",
-             "batch_size", "lr", "lr_decay", "clip_norm", "rec_lr", "critic_steps", "buffer_size",
-             "workers", "erosion", "log_steps", "test_batch_size")
+_FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+CHOICES = {name: field.metadata["choices"] for name, field in _FIELDS.items() if field.metadata["choices"]}
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+_FOLDERS = ("root_dir", "runs_dir")
 
 
-def load_config(path: str | None = None, overrides: dict | None = None) -> Config:
+def load_config(path: str | None = None, overrides: dict | None = None, source: str = "--set") -> Config:
     """Defaults, then the YAML file, then ``overrides``.
 
     Args:
         path: YAML file of ``key: value`` lines; None for the defaults of the demo world.
         overrides: values by key; strings are read as YAML scalars ("1e-3", "true").
+        source: where the overrides come from, for messages.
 
     Raises:
         UserError: the file is absent or no mapping; a key is unknown; a value has the wrong type
             or lies outside its range. The message names it and the cure.
     """
     config = Config()
-    for source, values in ((path, _read_yaml(path)), ("--set", overrides or {})):
-        for key, value in values.items():
-            setattr(config, key, _checked(key, value, source))
+    own = path is None or _in_project(path)
+    for key in _FOLDERS:  # the defaults are the project's
+        setattr(config, key, _of_project(getattr(config, key)))
+    for key, value in _read_yaml(path).items():
+        if key != FOUND:
+            value = _checked(key, value, path)
+            setattr(config, key, _of_project(value) if own and key in _FOLDERS else value)
+    for key, value in (overrides or {}).items():
+        setattr(config, key, _checked(key, value, source))
+    _check_together(config)
     return config
+
+
+def _in_project(path: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(PROJECT) + os.sep)
+
+
+def _of_project(folder: str) -> str:
+    """A folder relative to the project, as seen from the working directory."""
+    if os.path.isabs(folder) or os.path.realpath(os.getcwd()) == os.path.realpath(PROJECT):
+        return folder
+    return os.path.join(PROJECT, folder)
 
 
 def parse_assignments(pairs: list[str]) -> dict[str, str]:
@@ -151,6 +247,12 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     return values
 
 
+def given_by_hand(args) -> dict:
+    """What a command line says of settings: ``args.set``, then flags named like settings that were given."""
+    flags = {name: getattr(args, name) for name in _FIELDS if getattr(args, name, None) is not None}
+    return {**parse_assignments(args.set), **flags}
+
+
 def config_from_arguments(args) -> Config:
     """The settings of a command line: ``args.config``, then ``args.set``, then flags named like settings.
 
@@ -160,52 +262,101 @@ def config_from_arguments(args) -> Config:
     Raises:
         UserError: as ``load_config``.
     """
-    flags = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config)
-             if getattr(args, f.name, None) is not None}
-    return load_config(args.config, {**parse_assignments(args.set), **flags})
+    return load_config(args.config, given_by_hand(args))
 
 
-def save_config(config: Config, path: str, **found_late) -> None:
-    """Writes the resolved settings, and values known only at run time, as YAML."""
-    with open(path, "w", encoding="utf-8") as file:
-        yaml.safe_dump({**dataclasses.asdict(config), **found_late}, file, sort_keys=False)
+# ---------------------------------------------------------------- files
+def save_config(config: Config, path: str, **found) -> None:
+    """Writes the resolved settings as YAML, and what was found at run time under the key ``found``.
+
+    The file starts the same run again: ``--config PATH``. Folders inside the project are written relative to it
+    when the file lies in it too, else in full.
+    """
+    values = dataclasses.asdict(config)
+    for key in _FOLDERS:
+        folder = os.path.abspath(values[key])
+        movable = _in_project(path) and _in_project(folder)
+        values[key] = os.path.relpath(os.path.realpath(folder), os.path.realpath(PROJECT)) if movable else folder
+    write_text(path, yaml.safe_dump({**values, FOUND: found}, sort_keys=False, allow_unicode=True))
+
+
+def read_saved_config(path: str) -> tuple[Config, dict]:
+    """A config that ``save_config`` wrote, and what was found with it.
+
+    Raises:
+        UserError: absent, empty, damaged, or of settings that are no more.
+    """
+    values = _read_yaml(path)
+    if not values:
+        raise UserError(f"{path} is empty")
+    found = values.get(FOUND)
+    return load_config(path), found if isinstance(found, dict) else {}
 
 
 def _read_yaml(path: str | None) -> dict:
     if path is None:
         return {}
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             values = yaml.safe_load(file) or {}
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}; "
-                        "the ones that come with the project are in configs/") from None
+                        "the ones that come with the project are in configs/") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+        raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
     return values
 
 
+# ---------------------------------------------------------------- checks
 def _checked(key, value, source):
     """The value in its field's type; raises UserError naming key, source and cure."""
-    fields = {f.name: f for f in dataclasses.fields(Config)}
-    if key not in fields:
-        near = difflib.get_close_matches(str(key), fields, n=1)
+    if key not in _FIELDS:
+        near = difflib.get_close_matches(str(key), _FIELDS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "facegcn/config.py lists all settings"
         raise UserError(f"{source}: unknown setting '{key}'; {hint}")
-    wanted = _TYPES[fields[key].type]
+    field = _FIELDS[key]
+    wanted = _TYPES[field.type]
     value = _converted(value, wanted)
     if type(value) is not wanted:
-        raise UserError(f"{source}: '{key}' must be of type {fields[key].type}, got {value!r}")
-    if key == "drop_rate" and value >= 1:
-        raise UserError(f"{source}: 'drop_rate' must be below 1, got {value!r}")
-    if key in CHOICES and value not in CHOICES[key]:
-        raise UserError(f"{source}: '{key}' must be one of {', '.join(CHOICES[key])}, got {value!r}")
-    if key in _POSITIVE and value <= 0 or wanted in (int, float) and value < 0:
-        raise UserError(f"{source}: '{key}' must be "
-                        f"{'above 0' if key in _POSITIVE else '0 or more'}, got {value!r}")
+        raise UserError(f"{source}: '{key}' must be of type {field.type}, got {value!r}")
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise UserError(f"{source}: '{key}' must be one of {', '.join(choices)}, got {value!r}")
+    if wanted in (int, float) and not _in_range(value, field.metadata):
+        raise UserError(f"{source}: '{key}' must be {_range(field.metadata)}, got {value!r}")
+    if key in ("name", "suffix") and value:
+        check_name(value, f"{source}: '{key}'")
+    if key == "erosion" and value % 2 == 0:
+        raise UserError(f"{source}: 'erosion' is the width of an ellipse around a pixel: it must be odd, got {value}")
+    if key == "eval" and value != int(value):
+        raise UserError(f"{source}: 'eval' counts epochs: it must be a whole number, got {value!r}")
     return value
+
+
+def _in_range(value, limits) -> bool:
+    least, above, most, below = (limits[name] for name in ("least", "above", "most", "below"))
+    return (math.isfinite(value) and (least is None or value >= least) and (above is None or value > above)
+            and (most is None or value <= most) and (below is None or value < below))
+
+
+def _range(limits) -> str:
+    words = [f"{limits[name]:,} or more" if name == "least" else f"{name if name != 'most' else 'at most'} "
+             f"{limits[name]:,}" for name in ("least", "above", "most", "below") if limits[name] is not None]
+    return " and ".join(words) or "a finite number"
+
+
+def _check_together(config: Config) -> None:
+    """Settings that only fit together; raises UserError with the cure."""
+    if not config.name:
+        raise UserError("'name' is empty: it begins the names of run folders; set it, for example --name faces")
+    if config.regressor != "frozen" and config.img_size % config.regressor_pixels:
+        widths = [n for n in range(config.img_size, 31, -1) if config.img_size % n == 0]
+        width = min(widths, key=lambda n: abs(n - config.regressor_pixels))
+        start = " --set regressor_start=" if config.regressor_start else ""
+        raise UserError(f"regressor_pixels={config.regressor_pixels} must divide img_size={config.img_size}: add "
+                        f"--set regressor_pixels={width}{start}, there and wherever you use this img_size")
 
 
 def _converted(value, wanted):

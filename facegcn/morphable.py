@@ -18,16 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from facegcn.errors import ModelFileError
+
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
 LANDMARK_COUNT = 68  # iBUG / Multi-PIE order
 
 #: The five alignment points: left eye, right eye, nose tip, left and right mouth corner
 #: ("left" = left in the picture), as groups of iBUG landmarks whose mean is taken.
 FIVE_POINT_LANDMARKS = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
-
-
-class ModelFileError(ValueError):
-    """A morphable model file is absent, unreadable, or has missing or mis-shaped arrays."""
 
 
 class Coefficients(NamedTuple):
@@ -172,10 +170,10 @@ class MorphableModel:
         try:
             with np.load(path, allow_pickle=False) as data:
                 arrays = {f.name: data[f.name] for f in fields(cls) if f.name in data.files}
-        except FileNotFoundError:
-            raise ModelFileError(f"there is no morphable model at {path}") from None
+        except FileNotFoundError as error:
+            raise ModelFileError(f"there is no morphable model at {path}") from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ModelFileError(f"{path} is not a readable .npz morphable model: {error}") from None
+            raise ModelFileError(f"{path} is not a readable .npz morphable model: {error}") from error
         missing = [f.name for f in fields(cls) if f.name != "uv" and f.name not in arrays]
         if missing:
             raise ModelFileError(f"{path} lacks the arrays {', '.join(missing)} "
@@ -183,7 +181,7 @@ class MorphableModel:
         try:
             return cls(**arrays)
         except ValueError as error:
-            raise ModelFileError(f"{path}: {error}") from None
+            raise ModelFileError(f"{path}: {error}") from error
 
 
 _INDEX_ARRAYS = ("triangles", "landmarks", "skin_index", "symmetry_pairs")

@@ -13,7 +13,8 @@ import time
 import numpy as np
 import yaml
 
-from facegcn.config import Config, UserError, save_config
+from facegcn.config import Config, save_config
+from facegcn.errors import UserError
 
 #: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",

@@ -16,7 +16,8 @@ import scipy.io
 import main
 from facegcn.assets import __main__ as assets
 from facegcn.assets import bfm_files, check, tf1_checkpoint, worlds
-from facegcn.config import UserError, load_config
+from facegcn.config import load_config
+from facegcn.errors import UserError
 from facegcn.identity.torch_weights import load_converted, save_converted
 from facegcn.morphable import MorphableModel
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights

@@ -11,7 +11,8 @@ import scipy.io
 
 from facegcn.assets import __main__ as assets
 from facegcn.assets import bfm09, bfm17, bfm_files, bfm_regions, worlds
-from facegcn.config import UserError, load_config
+from facegcn.config import load_config
+from facegcn.errors import UserError
 from facegcn.morphable import MorphableModel
 from tests import standins
 from tests.faces import half_ellipsoid

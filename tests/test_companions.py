@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 
 import create_bin
-from facegcn.config import UserError
+from facegcn.errors import Rejected, UserError
 from facegcn.photos import companions, packed_file, packing, reading
 
 SIZE = 64
@@ -124,17 +124,17 @@ def test_parts_are_merged_as_celebamask_hq_merges_them(photo, tmp_path):
         np.testing.assert_array_equal(parts, _mask_of(photo, tmp_path / "maps", labels, 2 * POINTS))
         np.testing.assert_array_equal(parts, _mask_of(photo, folder, labels, 2 * POINTS))
         assert parts.any()
-    with pytest.raises(packing.Rejected, match="--skin-labels skin,nose"):
+    with pytest.raises(Rejected, match="--skin-labels skin,nose"):
         _mask_of(photo, folder, (), 2 * POINTS)
     cv2.imwrite(str(folder / "02001_nose.png"), np.zeros((100, 100), np.uint8))
-    with pytest.raises(packing.Rejected, match="02001_nose.png is no PNG, or not as large"):
+    with pytest.raises(Rejected, match="02001_nose.png is no PNG, or not as large"):
         _mask_of(photo, folder, (1,), 2 * POINTS)
 
 
 @pytest.mark.parametrize("shape", [(512, 500), (100, 100)])
 def test_masks_of_other_proportions_are_refused(photo, tmp_path, shape):
     cv2.imwrite(str(tmp_path / "2001.png"), np.full(shape, 255, np.uint8))
-    with pytest.raises(packing.Rejected, match=f"{shape[1]} x {shape[0]} pixels, the photo 1024 x 1024"):
+    with pytest.raises(Rejected, match=f"{shape[1]} x {shape[0]} pixels, the photo 1024 x 1024"):
         _mask_of(photo, tmp_path, (), 2 * POINTS)
 
 

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from facegcn.config import Config, UserError, load_config, parse_assignments, save_config
+from facegcn.config import Config, load_config, parse_assignments, save_config
+from facegcn.errors import UserError
 from tests.conftest import ROOT
 
 

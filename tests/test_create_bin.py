@@ -9,6 +9,7 @@ import pytest
 import skimage.data
 
 import create_bin
+from facegcn.errors import Rejected
 from facegcn.photos import packed_file, packing, reading
 
 SIZE = 64
@@ -145,7 +146,7 @@ def test_masks_that_do_not_fit_are_named(tmp_path, mask, message):
     cv2.imwrite(str(source / "face.png"), skimage.data.astronaut())
     reading.write_points(str(source / "face.txt"),
                         np.array([[203, 101], [246, 103], [224, 127], [203, 140], [245, 140]]))
-    with pytest.raises(packing.Rejected, match=message):
+    with pytest.raises(Rejected, match=message):
         packing.load_photo(str(source / "face.png"), FACE, SIZE, packing.MaskSource(str(tmp_path)))
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from facegcn import fitting, lighting
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
 from model import FaceModel
 from tests.faces import half_ellipsoid

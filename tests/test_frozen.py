@@ -12,7 +12,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 import create_bin
 import main
 from facegcn import losses
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import UserError
 from facegcn.networks.frozen import FrozenFaceNet, FrozenRegressor, resize_as_tf1
 from facegcn.networks.regressor import digest
 from facegcn.networks.tf1_control_flow import without_branches

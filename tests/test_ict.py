@@ -10,7 +10,7 @@ from facegcn.assets import ict
 from facegcn.assets.ict_albedo import IRIS_RADIUS
 from facegcn.assets.ict_mesh import orthogonal_basis
 from facegcn.assets.ict_source import Layout, read_source
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.mesh.subdivision import find_edges, loop_subdivision
 from facegcn.morphable import MorphableModel
 

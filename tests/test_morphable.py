@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from facegcn.morphable import FIVE_POINT_LANDMARKS, ModelFileError, MorphableModel
+from facegcn.errors import ModelFileError
+from facegcn.morphable import FIVE_POINT_LANDMARKS, MorphableModel
 
 
 def arrays(rng, vertices=40, triangles=60):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from facegcn.errors import BinFileError
 from facegcn.photos import packed_file
-from facegcn.photos.packed_file import BinFileError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import skimage.data
 
+from facegcn.errors import PhotoError
 from facegcn.photos import reading
-from facegcn.photos.reading import PhotoError
 
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                  [0.25, -0.42, 0.28]])

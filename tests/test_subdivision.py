@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from facegcn.assets.mouth_patch import border_loops, mouth_patch
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.mesh.spectral import laplacian, smooth_functions
 from facegcn.mesh.subdivision import find_edges, loop_subdivision, midpoint_subdivision
 from facegcn.mesh.symmetry import mirror_pairs, mirrored_diagonals

@@ -22,7 +22,8 @@ from facegcn.assets.tf1_checkpoint import (
     recognised_settings,
     texture_shapes,
 )
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import UserError
 from mesh_sampling import generate_transform_matrices
 from model import build_critic, build_texture_network, load_released_weights, released_names
 from tests.faces import half_ellipsoid

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from facegcn.assets import __main__ as assets
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import UserError
 from facegcn.identity import recognizers
 from facegcn.identity.recognizers import ARCHITECTURES, FaceRecognizer, load_recognizers
 from facegcn.identity.torch_weights import fitting_arrays, load_converted, read_state_dict, save_converted

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 import utils
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import UserError
 from tests.faces import half_ellipsoid
 
 

@@ -12,7 +12,8 @@ import os
 import shlex
 import sys
 
-from facegcn.config import UserError, config_from_arguments
+from facegcn.config import config_from_arguments
+from facegcn.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,7 +85,7 @@ def _save(model, path):
     try:
         model.save(path)
     except OSError as error:
-        raise UserError(f"cannot write --out {path}: {error.strerror}") from None
+        raise UserError(f"cannot write --out {path}: {error.strerror}") from error
     identity, expression, albedo = model.part_sizes[:3]
     print(f"{path}: {model.vertex_count} vertices, {len(model.triangles)} triangles, "
           f"{identity} identity, {expression} expression and {albedo} albedo components, "

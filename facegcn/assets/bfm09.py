@@ -15,8 +15,8 @@ import numpy as np
 
 from facegcn.assets import bfm_files as files
 from facegcn.assets import bfm_regions
-from facegcn.assets.matfile import BrokenFile, read_arrays
-from facegcn.config import UserError
+from facegcn.assets.matfile import read_arrays
+from facegcn.errors import BrokenFile, UserError
 from facegcn.morphable import MorphableModel
 
 _UNITS_PER_DECIMETRE = 1e5
@@ -68,7 +68,7 @@ def convert(source: str, say=print) -> MorphableModel:
             skin_index=skin, symmetry_pairs=pairs)
     except ValueError as error:
         raise UserError(f"the files of {source} make no face model: {error}; take them anew from their sources "
-                        "(docs/bfm09.md)") from None
+                        "(docs/bfm09.md)") from error
 
 
 def _crop_numbers(folder: str) -> np.ndarray | None:
@@ -162,6 +162,6 @@ def _pairs(folder, crop, face, say) -> np.ndarray:
     try:
         pairs, reading = bfm_regions.crop_pairs(rows, crop, face.mean_shape)
     except UserError as error:
-        raise BrokenFile(path, str(error)) from None
+        raise BrokenFile(path, str(error)) from error
     say(f"{path}: read as {reading}; {len(pairs):,} of {len(rows):,} pairs lie within the crop")
     return pairs

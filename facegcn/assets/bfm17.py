@@ -15,8 +15,7 @@ import numpy as np
 
 from facegcn.assets import bfm_regions
 from facegcn.assets.bfm_files import ALBEDO, EXPRESSION, IDENTITY
-from facegcn.assets.matfile import BrokenFile
-from facegcn.config import UserError
+from facegcn.errors import BrokenFile, UserError
 from facegcn.morphable import LANDMARK_COUNT, MorphableModel
 
 _DECIMETRE = 0.01  # per millimetre
@@ -53,7 +52,7 @@ def convert(source: str, landmarks: str | None, say=print) -> MorphableModel:
             triangles=_outward(mean_shape, triangles), landmarks=points,
             skin_index=bfm_regions.skin_by_landmarks(mean_shape, points), symmetry_pairs=pairs)
     except ValueError as error:
-        raise BrokenFile(source, f"makes no face model: {error}; take it anew from its source") from None
+        raise BrokenFile(source, f"makes no face model: {error}; take it anew from its source") from error
 
 
 def read_landmarks(path: str, vertices: int) -> np.ndarray:
@@ -66,7 +65,7 @@ def read_landmarks(path: str, vertices: int) -> np.ndarray:
         with open(path, encoding="utf-8") as file:
             numbers = [int(word) for line in file for word in line.split("#")[0].replace(",", " ").split()]
     except (OSError, ValueError) as error:
-        raise UserError(f"--landmarks {path}: cannot be read as whole numbers: {error}") from None
+        raise UserError(f"--landmarks {path}: cannot be read as whole numbers: {error}") from error
     if len(numbers) != LANDMARK_COUNT:
         raise UserError(f"--landmarks {path}: has {len(numbers)} numbers, expected {LANDMARK_COUNT} (iBUG order)")
     if not 0 <= min(numbers) <= max(numbers) < vertices:
@@ -84,7 +83,7 @@ def _arrays(path):
             tone, albedo_basis = _part(file, path, "color", ALBEDO, len(mean))
             cells = _dataset(file, path, "shape/representer/cells")
     except OSError as error:
-        raise BrokenFile(path, f"is no whole HDF5 file: {error}") from None
+        raise BrokenFile(path, f"is no whole HDF5 file: {error}") from error
     cells = cells.T if cells.ndim == 2 and cells.shape[0] == 3 else cells
     if cells.ndim != 2 or cells.shape[1] != 3 or cells.dtype.kind not in "iu":
         raise BrokenFile(path, f"'shape/representer/cells' has shape {cells.shape} {cells.dtype}, expected whole "

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facegcn.assets.matfile import ArraySpec, AtLeast, BrokenFile, check_arrays
+from facegcn.assets.matfile import ArraySpec, AtLeast, check_arrays
+from facegcn.errors import BrokenFile
 from facegcn.morphable import LANDMARK_COUNT
 
 FULL_VERTICES = 53490  # BFM09 [Paysan et al. 2009]
@@ -131,7 +132,7 @@ def read_deviations(path: str) -> np.ndarray:
         with open(path, encoding="utf-8") as file:
             values = np.array([float(word) for word in file.read().split()])
     except ValueError as error:
-        raise BrokenFile(path, f"must hold numbers between spaces: {error}") from None
+        raise BrokenFile(path, f"must hold numbers between spaces: {error}") from error
     if len(values) < EXPRESSION or not np.isfinite(values).all() or values.min() <= 0:
         raise BrokenFile(path, f"must hold {EXPRESSION} or more standard deviations above 0 (79 in the published "
                                f"file), has {len(values)}")
@@ -154,7 +155,7 @@ def read_symmetry_list(path: str) -> np.ndarray:
                         raise ValueError(f"line {number} is '{line.strip()}'")
                     rows.append([int(word) for word in words])
     except ValueError as error:
-        raise BrokenFile(path, f"must hold two vertex numbers a line: {error}") from None
+        raise BrokenFile(path, f"must hold two vertex numbers a line: {error}") from error
     if not rows:
         raise BrokenFile(path, "is empty; expected two vertex numbers a line")
     rows = np.array(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import Delaunay
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.mesh.symmetry import mirror_pairs
 
 _MIDDLE_LANDMARKS = (8, 27, 28, 29, 30, 33, 51, 57)  # chin, nose, lips: on the middle line of a face

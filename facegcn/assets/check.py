@@ -17,9 +17,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from facegcn.assets import bfm_files
-from facegcn.assets.matfile import BrokenFile
 from facegcn.assets.worlds import own_model_cure
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import BrokenFile, UserError
 from facegcn.morphable import LANDMARK_COUNT, MorphableModel
 from facegcn.networks.frozen import FACENET, RECON, Interface, read_graph
 
@@ -267,7 +267,7 @@ def check_model(path: str, components: int | None = None) -> None:
         with np.load(path, allow_pickle=False) as data:
             indices = {name: data[name] for name in _INDEX_ARRAYS if name in found}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BrokenFile(path, f"is no whole .npz of arrays: {error}") from None
+        raise BrokenFile(path, f"is no whole .npz of arrays: {error}") from error
     missing = [f.name for f in fields(MorphableModel) if f.name != "uv" and f.name not in found]
     if missing:
         raise BrokenFile(path, f"lacks the arrays {', '.join(missing)} (docs/model_format.md describes them)")

@@ -14,7 +14,7 @@ from facegcn.assets import ict_albedo
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
 from facegcn.assets.ict_source import LAYOUT, IctSource, Layout, read_source
 from facegcn.assets.mouth_patch import mouth_patch
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.mesh.subdivision import loop_subdivision
 from facegcn.mesh.symmetry import mirror_pairs, mirrored_diagonals
 from facegcn.morphable import MorphableModel

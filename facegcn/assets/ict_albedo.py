@@ -18,7 +18,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.mesh.spectral import laplacian, smooth_functions
 
 _TONE_SHARE = 0.65  # deviation of a measured basis' first component, a two-humped tone, in its units
@@ -109,7 +109,7 @@ def _read_measured(path, index):
         with np.load(path, allow_pickle=False) as data:
             mean, basis = data["mean"].astype(np.float64), data["basis"].astype(np.float64)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"--albedo {path} must be an .npz with the arrays 'mean' and 'basis': {error}") from None
+        raise UserError(f"--albedo {path} must be an .npz with the arrays 'mean' and 'basis': {error}") from error
     if mean.ndim != 2 or basis.ndim != 3 or mean.shape[1] != 3 or basis.shape[:2] != mean.shape:
         raise UserError(f"--albedo {path}: mean {mean.shape} and basis {basis.shape} should be (n, 3) and (n, 3, K)")
     if index.max() >= len(mean):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 
 WHERE_FROM = "clone https://github.com/ICT-VGL/ICT-FaceKit (MIT licence) and give its folder as --source"
 IDENTITIES, EXPRESSIONS = 100, 53  # in a complete checkout
@@ -141,7 +141,7 @@ def _read_json(path):
         if len(facts["idx_to_landmark_verts"]) == 68 and facts["expressions"]:
             return facts
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as ICT-FaceKit's index file ({error!r}); {WHERE_FROM}") from None
+        raise UserError(f"{path} cannot be read as ICT-FaceKit's index file ({error!r}); {WHERE_FROM}") from error
     raise UserError(f"{path} must list 68 landmarks and the expressions; {WHERE_FROM}")
 
 
@@ -150,7 +150,7 @@ def _lines(path):
         with open(path, "rb") as file:
             return file.read().splitlines()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _numbers(lines, prefix, width, path):
@@ -158,9 +158,9 @@ def _numbers(lines, prefix, width, path):
     chosen = [line[len(prefix):] for line in lines if line.startswith(prefix)]
     try:
         return np.array(b" ".join(chosen).split(), dtype=np.float64).reshape(len(chosen), width)
-    except ValueError:
+    except ValueError as error:
         raise UserError(f"{path} is not a readable OBJ file: a line '{prefix.decode().strip()}' must hold "
-                        f"{width} numbers") from None
+                        f"{width} numbers") from error
 
 
 def _read_vertices(path, layout, lines=None):
@@ -180,8 +180,8 @@ def _read_neutral(path, layout):
     try:
         faces = [[tuple(int(i or 0) - 1 for i in (corner + b"/").split(b"/")[:2]) for corner in line.split()[1:]]
                  for line in lines if line.startswith(b"f ")]
-    except ValueError:
-        raise UserError(f"{path} is not a readable OBJ file: a face has a corner that is no number") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a readable OBJ file: a face has a corner that is no number") from error
     texture = np.full((len(vertices), 2), np.nan)
     for face in reversed(faces):
         for vertex, coordinate in face:
@@ -217,7 +217,7 @@ def read_extract(path: str) -> IctSource:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"--source {path} is neither a folder nor a readable .npz: {error}") from None
+        raise UserError(f"--source {path} is neither a folder nor a readable .npz: {error}") from error
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks the arrays {', '.join(missing)}; {WHERE_FROM}")

@@ -15,24 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 
-from facegcn.config import UserError
+from facegcn.errors import BrokenFile
 
 _HEADER = 128  # bytes before the first array of a version 5 file
 _NUMERIC = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-class BrokenFile(UserError):
-    """A file that is there but cannot be used.
-
-    Attributes:
-        path: of the file.
-        reason: what is wrong with it, and the cure where there is one.
-    """
-
-    def __init__(self, path: str, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 class AtLeast(NamedTuple):
@@ -144,7 +131,7 @@ def _listed(path):
     try:
         return {name: (shape, matlab_class) for name, shape, matlab_class in scipy.io.whosmat(path)}
     except (ValueError, TypeError, NotImplementedError, OSError, zlib.error, struct.error) as error:
-        raise BrokenFile(path, f"is no readable MATLAB file: {error}") from None
+        raise BrokenFile(path, f"is no readable MATLAB file: {error}") from error
 
 
 def _loaded(path, names):
@@ -154,7 +141,7 @@ def _loaded(path, names):
     try:
         arrays = scipy.io.loadmat(path, variable_names=names)
     except (ValueError, TypeError, NotImplementedError, OSError, zlib.error, struct.error) as error:
-        raise BrokenFile(path, f"cannot be read to its end ({error}); copy it anew") from None
+        raise BrokenFile(path, f"cannot be read to its end ({error}); copy it anew") from error
     return {name: arrays[name] for name in names if name in arrays}
 
 

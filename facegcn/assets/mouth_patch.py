@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 
 
 class Patch(NamedTuple):

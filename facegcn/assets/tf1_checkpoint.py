@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from facegcn.assets.worlds import load_morphable
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import UserError
 from facegcn.networks.frozen import FrozenFaceNet, FrozenRegressor
 from facegcn.runs import RunFolder
 
@@ -105,7 +106,7 @@ def read_checkpoint(source: str) -> dict[str, np.ndarray]:
                   if name.startswith(_SCOPES) and not _SLOT.search(name)}
     except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:
         raise UserError(f"--source {source} cannot be read as a TF1 checkpoint (its .index and .data files belong "
-                        f"together, and must be whole): {str(error).strip().splitlines()[0]}") from None
+                        f"together, and must be whole): {str(error).strip().splitlines()[0]}") from error
     if not any(name.startswith(_SCOPES[0]) for name in arrays):
         scopes = sorted({name.partition("/")[0] for name in names})
         raise UserError(f"--source {source} holds no texture network (variables mesh_generator/...): it is not a "

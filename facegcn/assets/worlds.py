@@ -9,9 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from facegcn.assets import bfm09, bfm_files
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import ModelFileError, UserError
 from facegcn.fitting import landmark_targets
-from facegcn.morphable import ModelFileError, MorphableModel
+from facegcn.morphable import MorphableModel
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos
 
@@ -119,4 +120,4 @@ def _loaded(path: str) -> MorphableModel:
     try:
         return MorphableModel.load(path)
     except ModelFileError as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error)) from error

@@ -26,7 +26,8 @@ import cv2
 import keras
 import numpy as np
 
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import UserError
 from facegcn.identity import ir50, light_cnn
 from facegcn.identity.torch_weights import (
     assign_weights,
@@ -195,7 +196,7 @@ class FaceRecognizer:
             name, arrays = load_converted(path)
         except UserError as error:
             raise UserError(f"{error}: convert the published checkpoint with\n"
-                            f"  python -m facegcn.assets {command} --source CHECKPOINT --out {path}") from None
+                            f"  python -m facegcn.assets {command} --source CHECKPOINT --out {path}") from error
         if name not in ARCHITECTURES or ARCHITECTURES[name].command != command:
             raise UserError(f"{path} holds the weights of '{name}', expected what "
                             f"'python -m facegcn.assets {command}' writes")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -18,7 +16,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
+from facegcn.files import NPZ_ERRORS
 
 FORMAT = 1  # of the converted files
 
@@ -127,12 +126,12 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
 def _read_safetensors(path):
     try:
         from safetensors.numpy import load_file
-    except ImportError:
-        raise UserError(f"reading {path} needs an optional package: pip install safetensors") from None
+    except ImportError as error:
+        raise UserError(f"reading {path} needs an optional package: pip install safetensors") from error
     try:
         tensors = load_file(path)
     except Exception as error:  # the package has its own kinds, and NumPy's for types it does not know
-        raise UserError(f"{path} is not a readable .safetensors file: {error}") from None
+        raise UserError(f"{path} is not a readable .safetensors file: {error}") from error
     return {name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
             for name, array in tensors.items()}
 
@@ -140,17 +139,17 @@ def _read_safetensors(path):
 def _read_torch(path):
     try:
         import torch
-    except ImportError:
+    except ImportError as error:
         raise UserError(f"reading {path} needs PyTorch, an optional package: pip install torch "
-                        "(its CPU version will do; only the conversion needs it)") from None
+                        "(its CPU version will do; only the conversion needs it)") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
         raise UserError(f"{path} is no PyTorch checkpoint of tensors alone. Other pickles are not opened, for they "
-                        "can run programs; save its state dict as .safetensors where you trust it") from None
+                        "can run programs; save its state dict as .safetensors where you trust it") from error
     except Exception as error:  # a broken archive shows itself in many ways
         raise UserError(f"{path} is not a readable PyTorch checkpoint, download it again: "
-                        f"{type(error).__name__} {error}") from None
+                        f"{type(error).__name__} {error}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -172,7 +171,7 @@ def save_converted(path: str, architecture: str, arrays: Mapping[str, np.ndarray
         np.savez(partial, architecture=np.array(architecture), format=np.int32(FORMAT), **arrays)
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def load_converted(path: str) -> tuple[str, dict[str, np.ndarray]]:
@@ -187,8 +186,8 @@ def load_converted(path: str) -> tuple[str, dict[str, np.ndarray]]:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         architecture, version = str(arrays.pop("architecture")), int(arrays.pop("format"))
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{path} is not a converted weight file") from None
+    except (*NPZ_ERRORS, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is not a converted weight file") from error
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}; convert it anew")
     return architecture, arrays

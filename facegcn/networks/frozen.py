@@ -18,7 +18,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.networks.tf1_control_flow import node_name, without_branches
 
 
@@ -87,7 +87,7 @@ class FrozenGraph:
             found = self(tf.zeros((1, pixels, pixels, 3)))
         except (ValueError, tf.errors.OpError) as error:
             raise UserError(f"{path} ({what}) cannot run on {pixels} x {pixels} RGB pictures in TensorFlow "
-                            f"{tf.__version__}: {_first_line(error)}") from None
+                            f"{tf.__version__}: {_first_line(error)}") from error
         self.output_shapes = [tuple(output.shape) for output in found]
         for name, shape in zip(outputs, self.output_shapes):
             if not shape or shape[0] != 1:

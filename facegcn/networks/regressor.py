@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from facegcn.config import UserError
+from facegcn.errors import UserError
 from facegcn.morphable import MorphableModel
 from facegcn.networks.frozen import FrozenRegressor
 
@@ -144,7 +144,7 @@ def load_weights(network: keras.Model, path: str) -> None:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"cannot read the regressor's weights {path}: {error}; for starting weights, set "
-                        "regressor_start to '' to train from nothing") from None
+                        "regressor_start to '' to train from nothing") from error
     for weight in network.weights:
         if weight.path not in arrays or arrays[weight.path].shape != tuple(weight.shape):
             have = arrays[weight.path].shape if weight.path in arrays else "none"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from facegcn.config import UserError
+from facegcn.errors import MaskError, UserError
 from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 from facegcn.photos import reading
 
@@ -22,10 +22,6 @@ CELEBAMASK_PARTS = ("skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow
 _PHOTOS_A_FOLDER = 2000  # CelebAMask-HQ-mask-anno/0 has the parts of the photos 0 to 1999, and so on
 _SMALLEST_MASK = 0.25  # of the photo's width: a smaller mask is taken for a mistake
 _HEADER_LINES = 2  # of CelebA's list: the count, the names of the columns
-
-
-class MaskError(ValueError):
-    """A mask that cannot be used; the message is the reason and the cure."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def read_landmark_list(path: str) -> dict[str, np.ndarray]:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--landmarks {path}: cannot be read: {error}") from None
+        raise UserError(f"--landmarks {path}: cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
         words = line.replace(",", " ").split()
         points = _points(words[1:])

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from facegcn.errors import BinFileError
+
 MAGIC = b"FACEGCN\0"
 VERSION = 1
 HEADER_BYTES = 64
@@ -26,10 +28,6 @@ _LAYOUT = struct.Struct("<8sIQIII8s")
 _GATHER = 32  # records fetched by one call when reading chosen indices
 
 SPLIT_NAMES = ("train", "val", "test")
-
-
-class BinFileError(ValueError):
-    """A packed file, or one of the files beside it, is absent, damaged or does not fit."""
 
 
 class Header(NamedTuple):
@@ -86,7 +84,7 @@ def write_bin(path: str, names: Sequence[str] | None, images: Iterable[np.ndarra
         _write_lines(companion(path, "names.txt"), written)
         os.replace(partial, path)
     except ValueError as error:
-        raise BinFileError(f"{path} was not written: {error}") from None
+        raise BinFileError(f"{path} was not written: {error}") from error
     finally:
         if os.path.exists(partial):
             os.remove(partial)
@@ -135,7 +133,7 @@ def read_header(path: str) -> Header:
             head = file.read(HEADER_BYTES)
     except OSError as error:
         raise BinFileError(f"cannot read the packed images {path}: {error.strerror}; "
-                           "make the file with create_bin.py") from None
+                           "make the file with create_bin.py") from error
     if len(head) < HEADER_BYTES or not head.startswith(MAGIC):
         raise BinFileError(f"{path} is not a packed image file of this project (its first bytes differ); "
                            "the released code's headerless layout is converted with "
@@ -173,7 +171,7 @@ def _read_lines(path: str) -> list[str]:
         with open(path, encoding="utf-8") as file:
             return [line for line in file.read().split("\n") if line]
     except OSError as error:
-        raise BinFileError(f"cannot read {path}: {error.strerror}; create_bin.py writes it") from None
+        raise BinFileError(f"cannot read {path}: {error.strerror}; create_bin.py writes it") from error
 
 
 def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
@@ -248,7 +246,7 @@ def open_legacy(path: str, size: int) -> np.ndarray:
     try:
         length = os.path.getsize(path)
     except OSError as error:
-        raise BinFileError(f"cannot read {path}: {error.strerror}") from None
+        raise BinFileError(f"cannot read {path}: {error.strerror}") from error
     if length == 0 or length % record_bytes:
         raise BinFileError(f"{path} has {length:,} bytes, no multiple of {record_bytes:,} (one float32 RGBA "
                            f"image of {size} x {size}); give the images' width with --img_size")
@@ -298,7 +296,7 @@ def read_landmarks(path: str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(source, allow_pickle=False) as data:
             points, landmarks = data["points"], data["landmarks"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BinFileError(f"{source} is damaged ({error}); make it again with create_bin.py") from None
+        raise BinFileError(f"{source} is damaged ({error}); make it again with create_bin.py") from error
     if points.shape != (count, 5, 2) or landmarks.shape != (count, 68, 2):
         raise BinFileError(f"{source} holds points {points.shape} and {landmarks.shape}, {path} {count:,} "
                            "images; make both again with create_bin.py")

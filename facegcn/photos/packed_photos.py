@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from facegcn.config import Config, UserError
+from facegcn.config import Config
+from facegcn.errors import BinFileError, UserError
 from facegcn.fitting import landmark_targets
 from facegcn.photos import packed_file
 
@@ -111,8 +112,8 @@ def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
         header = packed_file.read_header(path)
         names, splits = packed_file.read_names(path), packed_file.read_split(path)
         points, landmarks = packed_file.read_landmarks(path)
-    except packed_file.BinFileError as error:
-        raise UserError(str(error)) from None
+    except BinFileError as error:
+        raise UserError(str(error)) from error
     if header.shape != (config.img_size, config.img_size, 4):
         raise UserError(f"{path} holds images of {header.height} x {header.width} x {header.channels}, the "
                         f"config asks for img_size {config.img_size}: pack again with create_bin.py")

@@ -13,18 +13,15 @@ import numpy as np
 import tqdm
 
 from facegcn.config import Config
+from facegcn.errors import MaskError, PhotoError, Rejected
 from facegcn.morphable import LANDMARK_COUNT
 from facegcn.photos import packed_file, reading
-from facegcn.photos.companions import MaskError, MaskSource, own_mask
+from facegcn.photos.companions import MaskSource, own_mask
 from facegcn.photos.skin import crop_mask
 from facegcn.report import contact_sheet, draw_points, write_png
 
 _SHEET_PHOTOS, _SHEET_COLUMNS, _SHEET_WIDTH = 48, 4, 160
 _AHEAD = 8  # images read ahead for each worker, so that memory does not grow with the folder
-
-
-class Rejected(ValueError):
-    """An image that is not packed; the message is the reason and the cure."""
 
 
 @dataclass
@@ -66,8 +63,8 @@ def load_segmented(path: str, size: int) -> Item:
     """
     try:
         rgba, points = reading.read_image(path), reading.points_beside(path)
-    except reading.PhotoError as error:
-        raise Rejected(str(error)) from None
+    except PhotoError as error:
+        raise Rejected(str(error)) from error
     return Item(_stem(path), checked_rgba(rgba, size), points)
 
 
@@ -109,8 +106,8 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
         points = reading.points_beside(path) if points is None else points
         aligned = reading.align_photo(image, points, five_points_3d, size)
         mask = own_mask(path, image.shape[:2], aligned.crop, masks)
-    except (reading.PhotoError, MaskError) as error:
-        raise Rejected(str(error)) from None
+    except (PhotoError, MaskError) as error:
+        raise Rejected(str(error)) from error
     own = mask is not None
     if not own:
         mask = crop_mask(image, aligned, masks.keep_features)
@@ -142,7 +139,7 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
         keep_in: a folder where every packed image is also written, NAME.png and NAME.txt.
 
     Raises:
-        packed_file.BinFileError: as ``packed_file.write_bin``.
+        BinFileError: as ``packed_file.write_bin``.
     """
     started, summary, points, shown = time.perf_counter(), Summary(out), [], []
     items = _usable(paths, load, config.workers, summary)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from facegcn.errors import PhotoError
 from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 
 REFERENCE_SIZE = 224  # pixels, the crop for which the scale below is given
@@ -27,18 +28,6 @@ MTCNN_KEYS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _DETECTOR_PIXELS = 1024  # the detector looks at larger photos reduced to this
 _CONFIDENCE = 0.9  # detections below it are not counted as faces
 _DETECTING = threading.Lock()
-
-
-class PhotoError(ValueError):
-    """A photo that cannot be used.
-
-    Attributes:
-        status: ``unreadable``, ``no face`` or ``bad points``; the message tells more.
-    """
-
-    def __init__(self, message: str, status: str):
-        super().__init__(message)
-        self.status = status
 
 
 class Crop(NamedTuple):
@@ -94,7 +83,7 @@ def read_image(path: str) -> np.ndarray:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise PhotoError(f"{path}: cannot be read: {error.strerror}", "unreadable") from None
+        raise PhotoError(f"{path}: cannot be read: {error.strerror}", "unreadable") from error
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-65536:]:
         # OpenCV fills the missing part of a JPEG with grey and says nothing.
         raise PhotoError(f"{path}: the JPEG file is cut short; fetch it again", "unreadable")
@@ -146,7 +135,7 @@ def read_points(path: str) -> np.ndarray:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise PhotoError(f"{path}: cannot be read: {error}", "bad points") from None
+        raise PhotoError(f"{path}: cannot be read: {error}", "bad points") from error
     rows = []
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):

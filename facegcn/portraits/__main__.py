@@ -8,8 +8,8 @@ import sys
 
 import cv2
 
-from facegcn.config import UserError
-from facegcn.morphable import ModelFileError, MorphableModel
+from facegcn.errors import ModelFileError, UserError
+from facegcn.morphable import MorphableModel
 from facegcn.portraits.maker import PortraitMaker, contact_sheet, write_portraits
 
 

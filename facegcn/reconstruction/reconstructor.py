@@ -10,6 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from facegcn import camera, export
+from facegcn.errors import PhotoError
 from facegcn.fitting import landmark_targets
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.morphable import LANDMARK_COUNT
@@ -75,7 +76,7 @@ def load_job(path: str, name: str, morphable, size: int) -> Job:
             return Job(name, "ok", rgba=image, targets=targets, truth=truth)
         aligned = reading.align_photo(image, points, morphable.five_points, size)
         mask = crop_mask(image, aligned)
-    except reading.PhotoError as error:
+    except PhotoError as error:
         return Job(name, error.status, message=str(error))
     if not mask.any():
         return Job(name, "no skin", message="its skin mask is empty; give a PNG whose alpha marks the skin")

@@ -10,11 +10,7 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from facegcn.config import UserError
-
-
-class TrainingStopped(UserError):
-    """A loss term became infinite or not a number."""
+from facegcn.errors import TrainingStopped
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

@@ -160,7 +160,7 @@ def train_regressor(face_model, config, run, packed) -> None:
         packed: the packed photos (facegcn.photos.packed_photos); those of the train split take part.
 
     Raises:
-        callbacks.TrainingStopped: a loss term is not finite.
+        TrainingStopped: a loss term is not finite.
     """
     maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed)
     trainer = RegressorTrainer(face_model)

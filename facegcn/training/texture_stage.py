@@ -187,7 +187,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         epochs_done: epochs that imported weights have behind them; a checkpoint in the run knows better.
 
     Raises:
-        callbacks.TrainingStopped: a loss term is not finite.
+        TrainingStopped: a loss term is not finite.
     """
     train, val = packed.splits["train"], packed.splits["val"]
     vertex_count = trainer.face_model.morphable.vertex_count

@@ -1,0 +1,47 @@
+"""TensorFlow's start: without the lines that nobody can act on, where there is no GPU."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import os
+import sys
+import tempfile
+
+#: Device files of graphics processors that TensorFlow may use: NVIDIA, AMD, and Windows' through WSL.
+_GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
+#: Lines of TensorFlow's start on a machine without a GPU: none of them asks for anything.
+_START_UP_NOTES = ("absl::InitializeLog", "oneDNN custom operations", "cpu_feature_guard", "rebuild TensorFlow",
+                   "Could not find cuda drivers", "failed call to cuInit")
+
+
+def tensorflow():
+    """Imports TensorFlow and returns it; every program of this project calls it before it imports what needs it.
+
+    TensorFlow writes some notes to the file descriptor before TF_CPP_MIN_LOG_LEVEL is heard, so standard error is
+    held back during the import; whatever else was written comes out after. On a machine that has a GPU nothing is
+    held back: there the lines about its drivers are what the user needs to see.
+    """
+    if "tensorflow" in sys.modules or has_gpu():
+        return importlib.import_module("tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            module = importlib.import_module("tensorflow")
+            module.config.list_physical_devices()  # where it looks for drivers
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines(keepends=True):
+                if not any(note in line for note in _START_UP_NOTES):
+                    sys.stderr.write(line)
+    return module
+
+
+def has_gpu() -> bool:
+    """Whether the machine has a device that TensorFlow might compute on, drivers or not."""
+    return any(glob.glob(pattern) for pattern in _GPU_DEVICES)

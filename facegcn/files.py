@@ -1,0 +1,228 @@
+"""Files that are whole or not there, names that stay inside their folder, and keys of what is kept.
+
+A file that is kept to save work carries in its name a digest of all that it depends on, ``code_version`` of the
+code that makes it included, so that a stale one is never met; a broken one is made anew (``kept_npz``).
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import itertools
+import logging
+import os
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from facegcn.errors import BrokenFile, UserError
+
+log = logging.getLogger("facegcn")
+
+#: What NumPy, zipfile and zlib raise for a file that is no whole ``.npz`` of arrays.
+NPZ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+_NPZ_LIMIT = 64 << 30  # bytes an .npz may unpack to; a larger one is a mistake or a trap
+_NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, constant arrays come near it
+_NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
+_DIGITS = 12  # hexadecimal, of a key
+_serial = itertools.count()
+
+
+# ---------------------------------------------------------------- writing
+@contextlib.contextmanager
+def written_whole(path: str) -> Iterator[str]:
+    """A temporary path in the same folder, which becomes ``path`` when the block ends well.
+
+    The folder is made. The content is on the disk before the name appears, so that after a crash the file is the
+    former one or the new one, whole. When the block fails, the former file stays and nothing else is left.
+
+    Raises:
+        OSError: it cannot be written; with the file's name, whatever raised it.
+    """
+    path = os.path.abspath(path)
+    folder, name = os.path.split(path)
+    # The ending stays: writers such as NumPy and Keras go by it.
+    ending = ".weights.h5" if name.endswith(".weights.h5") else os.path.splitext(name)[1]
+    partial = os.path.join(folder, f".partial-{os.getpid()}-{next(_serial)}{ending[-20:]}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(folder)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+
+
+def _sync(path: str) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk."""
+    if os.name == "nt" and os.path.isdir(path):  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a UTF-8 text file whole. Raises OSError as ``written_whole``."""
+    with written_whole(path) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a file whole. Raises OSError as ``written_whole``."""
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        file.write(data)
+
+
+def write_npz(path: str, arrays: Mapping[str, np.ndarray], compressed: bool = True) -> None:
+    """Writes an ``.npz`` whole. Raises OSError as ``written_whole``."""
+    with written_whole(path) as partial:
+        (np.savez_compressed if compressed else np.savez)(partial, **arrays)
+
+
+# ---------------------------------------------------------------- reading
+def read_npz(path: str, names=None) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz``; never unpickles, never unpacks more than the file can honestly hold.
+
+    Args:
+        path: the file.
+        names: arrays that must be in it; those alone are read. None reads all.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BrokenFile: it is no whole ``.npz``, lacks an array, or unpacks to an impossible size.
+    """
+    try:
+        size = os.path.getsize(path)
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > min(_NPZ_LIMIT, _NPZ_RATIO * size + (1 << 20)):
+            raise BrokenFile(path, f"unpacks to {unpacked:,} bytes from {size:,}: no file of ours does")
+        with np.load(path, allow_pickle=False) as data:
+            missing = [name for name in names or () if name not in data.files]
+            if missing:
+                raise BrokenFile(path, f"lacks the arrays {', '.join(missing)}")
+            return {name: data[name] for name in (names or data.files)}
+    except FileNotFoundError:
+        raise
+    except NPZ_ERRORS as error:
+        raise BrokenFile(path, f"is no whole .npz of arrays: {error}") from error
+
+
+def kept_npz(path: str, names, make: Callable[[], Mapping[str, np.ndarray]], what: str,
+             compressed: bool = True) -> dict[str, np.ndarray]:
+    """Arrays that are kept in a file to save work: read, or made and written.
+
+    Args:
+        path: ``.npz``; its name must hold a digest of all that the arrays depend on.
+        names: of the arrays.
+        make: makes them.
+        what: what they are, for the message "making WHAT: PATH".
+        compressed: whether the file is.
+    """
+    if os.path.exists(path):
+        try:
+            return read_npz(path, names)
+        except BrokenFile as error:
+            log.warning("%s is damaged (%s); it is made anew", path, error.reason)
+    log.info("making %s: %s", what, path)
+    arrays = dict(make())
+    write_npz(path, arrays, compressed)
+    return arrays
+
+
+# ---------------------------------------------------------------- keys
+def digest(*values) -> str:
+    """Twelve hexadecimal digits that change when any of the arrays, texts or numbers changes."""
+    found = hashlib.sha256()
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value)
+            found.update(f"array {value.dtype} {value.shape}".encode() + value.tobytes())
+        else:
+            found.update(f"{type(value).__name__} {value!r}".encode())
+        found.update(b"\0")
+    return found.hexdigest()[:_DIGITS]
+
+
+@functools.cache
+def code_version(*modules: str) -> str:
+    """Digest of modules of this package and of all of it that they import, directly or not.
+
+    Comments, docstrings and layout do not count: only what is computed.
+
+    Args:
+        modules: dotted names, such as ``facegcn.demo.face``.
+    """
+    found, waiting = {}, list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        tree = _code(name)
+        found[name] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "facegcn":
+                inner = (f"{node.module}.{alias.name}" for alias in node.names)
+                waiting += [node.module, *(module for module in inner if importlib.util.find_spec(module))] \
+                    if _is_package(node.module) else [node.module]
+    return digest(*sorted(found.items()))
+
+
+def _is_package(module: str) -> bool:
+    return importlib.util.find_spec(module).submodule_search_locations is not None
+
+
+def _code(module: str) -> ast.Module:
+    """A module's syntax tree without its docstrings."""
+    with open(importlib.util.find_spec(module).origin, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) \
+                and ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
+    return tree
+
+
+# ---------------------------------------------------------------- names
+def check_name(name: str, what: str = "the name") -> str:
+    """The name itself, when a file can be called so, and stays in its folder, on every system.
+
+    Args:
+        name: to be tried.
+        what: how the message calls it.
+
+    Raises:
+        UserError: it is empty or too long, has a path's signs, line breaks or other control characters, or is no
+            text that UTF-8 can hold.
+    """
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    if not name or name in (".", ".."):
+        raise UserError(f"{what} is {shown!r}: it must say something")
+    if any(sign in name for sign in "/\\") or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise UserError(f"{what} {shown!r} has a slash, a line break or letters that are no text: rename it")
+    if len(name.encode("utf-8")) > _NAME_BYTES:
+        raise UserError(f"{what} {shown[:40]!r}... has {len(name.encode('utf-8'))} bytes, more than {_NAME_BYTES}: "
+                        "shorten it, since endings are added")
+    return name
+
+
+def listed(folder: str, pattern: Callable[[str], bool]) -> list[str]:
+    """Paths in a folder whose name ``pattern`` accepts, sorted; [] where there is no such folder."""
+    if not os.path.isdir(folder):
+        return []
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if pattern(name)]
