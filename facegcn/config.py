@@ -217,7 +217,8 @@ def load_config(path: str | None = None, overrides: dict | None = None, source: 
             setattr(config, key, _of_project(value) if own and key in _FOLDERS else value)
     for key, value in (overrides or {}).items():
         setattr(config, key, _checked(key, value, source))
-    _check_together(config)
+    if not config.name:
+        raise UserError("'name' is empty: it begins the names of run folders; set it, for example --name faces")
     return config
 
 
@@ -345,18 +346,6 @@ def _range(limits) -> str:
     words = [f"{limits[name]:,} or more" if name == "least" else f"{name if name != 'most' else 'at most'} "
              f"{limits[name]:,}" for name in ("least", "above", "most", "below") if limits[name] is not None]
     return " and ".join(words) or "a finite number"
-
-
-def _check_together(config: Config) -> None:
-    """Settings that only fit together; raises UserError with the cure."""
-    if not config.name:
-        raise UserError("'name' is empty: it begins the names of run folders; set it, for example --name faces")
-    if config.regressor != "frozen" and config.img_size % config.regressor_pixels:
-        widths = [n for n in range(config.img_size, 31, -1) if config.img_size % n == 0]
-        width = min(widths, key=lambda n: abs(n - config.regressor_pixels))
-        start = " --set regressor_start=" if config.regressor_start else ""
-        raise UserError(f"regressor_pixels={config.regressor_pixels} must divide img_size={config.img_size}: add "
-                        f"--set regressor_pixels={width}{start}, there and wherever you use this img_size")
 
 
 def _converted(value, wanted):

@@ -45,7 +45,11 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
     if kind == "frozen":
         return FrozenRegressor(frozen_file, morphable.coefficient_count)
     if image_size % inner_size:
-        raise UserError(f"regressor_pixels={inner_size} must divide img_size={image_size}")
+        widths = [n for n in range(1, image_size + 1) if image_size % n == 0]
+        width = min(widths, key=lambda n: abs(n - inner_size))
+        raise UserError(f"regressor_pixels={inner_size} must divide img_size={image_size}: add --set "
+                        f"regressor_pixels={width} (and --set regressor_start=, since starting weights go with one "
+                        "width), in training and in tests alike")
     image = keras.Input((image_size, image_size, 3), name="rgb")
     shrunk = image
     if inner_size != image_size:
