@@ -217,6 +217,9 @@ def load_config(path: str | None = None, overrides: dict | None = None, source: 
             setattr(config, key, _of_project(value) if own and key in _FOLDERS else value)
     for key, value in (overrides or {}).items():
         setattr(config, key, _checked(key, value, source))
+    if config.schedule == "paper" and config.losses != "paper":
+        raise UserError("schedule 'paper' weighs the pixel loss, which losses 'released' does not train: add "
+                        "--set losses=paper")
     if not config.name:
         raise UserError("'name' is empty: it begins the names of run folders; set it, for example --name faces")
     return config
