@@ -161,7 +161,8 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
 
     Raises:
         BinFileError: as ``packed_file.write_bin``.
-        OSError: a file cannot be written; before any image is loaded where the folder is to blame.
+        UserError: as ``check_writable``, before any image is loaded.
+        OSError: a file cannot be written.
     """
     started, summary, points, shown = time.perf_counter(), Summary(out), [], []
     check_writable(out)
@@ -201,13 +202,15 @@ def check_writable(path: str) -> None:
     """Finds out that no file can be written at ``path`` now, and not after an hour of aligning photos.
 
     Raises:
-        UserError: it is a folder.
-        OSError: the folder cannot be made or written into.
+        UserError: it is a folder, or its folder cannot be made or written into.
     """
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder: name a file in it, for example {os.path.join(path, 'faces.bin')}")
-    write_text(path + ".try", "")
-    os.remove(path + ".try")
+    try:
+        write_text(path + ".try", "")
+        os.remove(path + ".try")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.filename or path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
