@@ -20,6 +20,7 @@ import sys
 from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
 from facegcn.errors import BinFileError, Rejected, UserError, guarded, log
+from facegcn.files import check_writable
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 EXIT_NOTHING_PACKED = 1
@@ -131,10 +132,10 @@ def run(args) -> int:
     check_arguments(args)
     config = config_from_arguments(args)
     out = args.out or config.path(config.bin_file)
+    check_writable(out)
     start.tensorflow()
     from facegcn.photos import packing
 
-    packing.check_writable(out)
     if args.photos:
         summary = pack_photos(config, args, out)
     elif args.legacy_float32:

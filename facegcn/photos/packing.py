@@ -18,7 +18,7 @@ import tqdm
 
 from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
-from facegcn.files import check_name, write_text
+from facegcn.files import check_name, check_writable, write_text
 from facegcn.morphable import LANDMARK_COUNT
 from facegcn.photos import packed_file, reading
 from facegcn.photos.companions import MaskSource, own_mask
@@ -161,7 +161,7 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
 
     Raises:
         BinFileError: as ``packed_file.write_bin``.
-        UserError: as ``check_writable``, before any image is loaded.
+        UserError: as ``files.check_writable``, before any image is loaded.
         OSError: a file cannot be written.
     """
     started, summary, points, shown = time.perf_counter(), Summary(out), [], []
@@ -196,21 +196,6 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
     write_sheet(shown, summary.sheet)
     summary.seconds = time.perf_counter() - started
     return summary
-
-
-def check_writable(path: str) -> None:
-    """Finds out that no file can be written at ``path`` now, and not after an hour of aligning photos.
-
-    Raises:
-        UserError: it is a folder, or its folder cannot be made or written into.
-    """
-    if os.path.isdir(path):
-        raise UserError(f"{path} is a folder: name a file in it, for example {os.path.join(path, 'faces.bin')}")
-    try:
-        write_text(path + ".try", "")
-        os.remove(path + ".try")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.filename or path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
