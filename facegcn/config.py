@@ -113,6 +113,8 @@ class Config:
     residual: bool = setting(True, OURS)
     #: The refiner also sees the photo divided by the shading.
     delit: bool = setting(True, OURS)
+    #: With delit, it also sees the mirrored vertex's.
+    mirror: bool = setting(True, OURS)
     #: The fine face's light is fitted anew to its albedo.
     relight: bool = setting(True, OURS)
     #: Width of the ellipse that takes the skin mask's border off, pixels, odd.
