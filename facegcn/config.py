@@ -55,7 +55,7 @@ class Config:
     runs_dir: str = setting("runs", OURS)
     #: Morphable model, relative to root_dir; '' = model.npz, in demo the procedural face.
     model_file: str = setting("", OURS)
-    #: Folder of segmented RGBA PNGs, relative to root_dir.
+    #: Folder of your own segmented RGBA PNGs, relative to root_dir; the demo world packs made portraits instead.
     images: str = setting("segmented", OURS)
     #: Packed images, relative to root_dir.
     bin_file: str = setting("faces.bin", OURS)

@@ -117,7 +117,7 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
             names = packed_file.read_companion(path).names
             return _made_photos(path, names, files.read_npz(truth_path, ["albedo"])["albedo"])
         except (BinFileError, BrokenFile, FileNotFoundError) as error:
-            log.warning("%s; it is made anew", error)
+            log.warning("the kept portraits cannot be used and are made anew: %s", error)
     log.info("making %d portraits with known truth: %s", count, path)
     names, albedo = [f"made_{number:06d}" for number in range(count)], []
     packed_file.write_bin(path, names, _pictures(config, morphable, count, albedo))

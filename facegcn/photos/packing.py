@@ -204,6 +204,7 @@ def _replaced(folder: str) -> Iterator[str]:
     partial = folder and f"{folder}.partial-{os.getpid()}"
     try:
         if folder:
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had this number
             os.makedirs(partial)
         yield partial
         if folder:
