@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from facegcn.errors import BinFileError, BrokenFile, UserError
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, albedo_truth, read_packed
 from facegcn.reconstruction.reconstructor import packed_jobs
+from facegcn.training import encoding
 
 
 @pytest.fixture
@@ -95,3 +97,16 @@ def test_what_is_wrong_with_a_packed_file_is_said(world):
     os.remove(world.path("faces.bin"))
     with pytest.raises(UserError, match="there are no packed photos"):
         read_packed(world, 5)
+
+
+def test_a_damaged_record_is_named_wherever_it_is_met(world, monkeypatch):
+    packed = read_packed(world, 5)
+    with open(packed.path, "r+b") as file:
+        file.seek(packed_file.HEADER_BYTES + 5)
+        file.write(b"damaged")
+    with pytest.raises(BinFileError, match="image 0 is damaged"):
+        packed.photos([0])
+    monkeypatch.setattr(encoding, "_key", lambda *arguments: "key")
+    encoder = SimpleNamespace(fit_steps=0, face_model=None)
+    with pytest.raises(BinFileError, match="image 0 is damaged"):
+        encoding.encode_packed(encoder, packed)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from facegcn.fitting import FIT_VERSION, CoefficientFitter
 from facegcn.networks.regressor import digest as regressor_digest
+from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import PackedPhotos, batches
 
 
@@ -52,6 +53,7 @@ class PhotoEncoder:
         return Encoding(coeff, embedding)
 
 
+@damage_named()
 def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int = 16) -> Encoding:
     """Encodes every record of a packed file, or reads the result kept beside it.
 
