@@ -18,8 +18,9 @@ import sys
 from facegcn.assets.worlds import ensure_demo_portraits, load_morphable
 from facegcn.config import Config, config_from_arguments
 from facegcn.errors import BinFileError, Rejected, UserError
+from facegcn.landmarks import read_landmark_list
 from facegcn.photos import packed_file, packing
-from facegcn.photos.companions import label_numbers, read_landmark_list
+from facegcn.photos.companions import label_numbers
 from utils import find_images
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from facegcn.config import Config
 from facegcn.errors import BinFileError, UserError
-from facegcn.fitting import landmark_targets
+from facegcn.landmarks import landmark_targets
 from facegcn.photos import packed_file
 
 
