@@ -19,13 +19,9 @@ import tensorflow as tf
 
 from facegcn import files
 from facegcn.errors import ModelFileError
+from facegcn.landmarks import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, five_points  # noqa: F401, the first re-exported
 
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
-LANDMARK_COUNT = 68  # iBUG / Multi-PIE order
-
-#: The five alignment points: left eye, right eye, nose tip, left and right mouth corner
-#: ("left" = left in the picture), as groups of iBUG landmarks whose mean is taken.
-FIVE_POINT_LANDMARKS = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
 
 
 #: Typical size of each part of the coefficients, in its unit, over photographs: standard deviations of the model; a
@@ -115,8 +111,7 @@ class MorphableModel:
     @property
     def five_points(self) -> np.ndarray:
         """(5, 3) float32: eyes, nose tip, mouth corners of the mean face, decimetre, centred."""
-        points = self.mean_shape[self.landmarks] - self._centroid
-        return np.stack([points[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
+        return five_points(self.mean_shape[self.landmarks] - self._centroid)
 
     # ---------------------------------------------------------------- evaluation
     def split(self, coeff) -> Coefficients:

@@ -16,7 +16,8 @@ import numpy as np
 from facegcn.assets import bfm_regions
 from facegcn.assets.bfm_files import ALBEDO, EXPRESSION, IDENTITY
 from facegcn.errors import BrokenFile, UserError
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT
+from facegcn.morphable import MorphableModel
 
 _DECIMETRE = 0.01  # per millimetre
 

@@ -20,7 +20,8 @@ from facegcn.assets import bfm_files
 from facegcn.assets.worlds import own_model_cure
 from facegcn.config import Config
 from facegcn.errors import BrokenFile, UserError
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT
+from facegcn.morphable import MorphableModel
 from facegcn.networks.frozen import FACENET, RECON, Interface, read_graph
 
 PRESENT, ABSENT, BROKEN, TO_BE_MADE = "present", "absent", "broken", "to be made"

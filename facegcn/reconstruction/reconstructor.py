@@ -12,9 +12,8 @@ from tqdm import tqdm
 from facegcn import camera, export
 from facegcn.errors import PhotoError
 from facegcn.files import read_npz
-from facegcn.fitting import landmark_targets
 from facegcn.identity.recognizers import identity_metrics
-from facegcn.morphable import LANDMARK_COUNT
+from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
 from facegcn.photos import packed_file, reading
 from facegcn.photos.packed_photos import PackedPhotos, to_network_range
 from facegcn.photos.skin import crop_mask
@@ -69,7 +68,7 @@ def load_job(path: str, name: str, morphable, size: int) -> Job:
     """Reads one image: a segmented PNG of the right size as it is, any other photo aligned and masked."""
     try:
         image = reading.read_image(path)
-        points = reading.points_beside(path)
+        points = points_beside(path)
         if is_segmented(image, size):
             folder, file = os.path.split(path)
             truth = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0])
