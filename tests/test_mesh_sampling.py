@@ -3,6 +3,7 @@
 import heapq
 import math
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -29,19 +30,33 @@ def bumpy(rng, rows, columns):
     return grid(rows, columns, lambda x, y: np.exp(-x * x - y * y) + 0.1 * np.sin(5 * x) + noise)
 
 
+def fma(a, b, c):
+    """a * b + c with one rounding, on every processor."""
+    return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+
+def error_at(quadric, x, y, z):
+    """(x, y, z, 1) times the quadric (4, 4 lists) times itself, rounded as the BLAS of the released code rounds.
+
+    NumPy's products and einsum sum in an order of each processor's own, and cheapest edges are often tied.
+    """
+    columns = [fma(z, quadric[2][j], fma(x, quadric[0][j], quadric[1][j] * y)) + quadric[3][j] for j in range(4)]
+    return fma(columns[2], z, fma(columns[1], y, columns[0] * x)) + columns[3]
+
+
 def slow_decimation(vertices, triangles, target):
     """The released code's rule, spelled out: every collapse rewrites the whole queue and mesh."""
-    homogeneous = np.concatenate([vertices, np.ones((len(vertices), 1))], axis=1)[:, :, None]
-    quadrics = [np.zeros((4, 4)) for _ in vertices]
-    for face in triangles:
-        plane = np.linalg.svd(homogeneous[face, :, 0])[2][3]
-        plane = plane / np.linalg.norm(plane[:3])
+    homogeneous = np.concatenate([vertices, np.ones((len(vertices), 1))], axis=1)
+    quadrics = np.zeros((len(vertices), 4, 4))
+    for face, plane in zip(triangles, np.linalg.svd(homogeneous[triangles])[2][:, 3]):
+        a, b, c, _ = plane.tolist()
+        plane = plane / math.sqrt(fma(c, c, fma(b, b, a * a)))
         for vertex in face:
-            quadrics[vertex] = quadrics[vertex] + np.outer(plane, plane)
+            quadrics[vertex] += plane[:, None] * plane
 
     def errors(a, b):
-        total = quadrics[a] + quadrics[b]
-        return [(homogeneous[v].T @ total @ homogeneous[v]).item() for v in (a, b)]
+        total = (quadrics[a] + quadrics[b]).tolist()
+        return [error_at(total, *vertices[v].tolist()) for v in (a, b)]
 
     edges = {(min(p), max(p)) for f in triangles.tolist() for p in zip(f, f[1:] + f[:1]) if p[0] != p[1]}
     queue = []
