@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from facegcn.backends.row_gathers import check_index, gather_rows, kernels, map_images, resolve_backend, scatter_rows
+from facegcn.backends import kernels
+from facegcn.backends.row_gathers import check_index, gather_rows, map_images, resolve_backend, scatter_rows
 
 #: Squared length below which a vector counts as zero and is left unnormalised.
-_TINY_SQUARED_LENGTH = 1e-20
+TINY_SQUARED_LENGTH = 1e-20
 
 
 def rotation_matrix(angles) -> tf.Tensor:
@@ -70,7 +71,7 @@ def vertex_normals(vertices, triangles, backend: str = "auto") -> tf.Tensor:
         (B, N, 3) unit vectors that point outwards, differentiable in the vertices.
 
     Raises:
-        ValueError: an argument has another shape, or the backend is not available.
+        ValueError: an argument has another shape, or the backend is unknown.
     """
     vertices = tf.convert_to_tensor(vertices, tf.float32)
     triangles = tf.convert_to_tensor(triangles, tf.int32)
@@ -82,7 +83,7 @@ def vertex_normals(vertices, triangles, backend: str = "auto") -> tf.Tensor:
     else:
         sums = _normal_sums_tensorflow(vertices, triangles)
     sums.set_shape(vertices.shape)
-    return tf.math.l2_normalize(sums, axis=-1, epsilon=_TINY_SQUARED_LENGTH)
+    return tf.math.l2_normalize(sums, axis=-1, epsilon=TINY_SQUARED_LENGTH)
 
 
 def _normal_sums_tensorflow(vertices, triangles) -> tf.Tensor:

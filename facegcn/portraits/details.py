@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.ndimage
 import scipy.spatial
+from skimage.measure import points_in_poly
 
 _EYE_CORNER_DISTANCE = 0.9
 _NOISE_FIELDS = 24
@@ -85,7 +86,7 @@ class AlbedoDetails:
         for first in (36, 42):
             eye = marks[first:first + 6]
             distance, _ = _polyline_distance(xy, np.vstack([eye, eye[:1]]))
-            inside = _inside(xy, eye)
+            inside = points_in_poly(xy, eye)
             here = (inside | (distance < 0.06)) & ~skin & front
             self._eye_ids.append(np.flatnonzero(here))
             self._eye_centers.append(eye.mean(axis=0))
@@ -331,21 +332,10 @@ def _polyline_distance(points, line):
     return distance[rows, nearest].astype(np.float32), along.astype(np.float32)
 
 
-def _inside(points, polygon):
-    """Even-odd test of points (N, 2) against a polygon (M, 2)."""
-    inside = np.zeros(len(points), bool)
-    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0)):
-        if y0 == y1:
-            continue
-        crosses = (points[:, 1] > min(y0, y1)) & (points[:, 1] <= max(y0, y1))
-        inside ^= crosses & (points[:, 0] < x0 + (points[:, 1] - y0) * (x1 - x0) / (y1 - y0))
-    return inside
-
-
 def _signed_distance(points, polygon):
     """Distance to a polygon's outline, negative inside."""
     distance, _ = _polyline_distance(points, np.vstack([polygon, polygon[:1]]))
-    return np.where(_inside(points, polygon), -distance, distance)
+    return np.where(points_in_poly(points, polygon), -distance, distance)
 
 
 def _noise_fields(points, rng):
