@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from facegcn.lighting import frontal_brightness, metered_exposure
-from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
-from facegcn.networks.regressor import PART_SCALES
+from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, PART_SCALES
 
 #: Landmark targets are the 68 iBUG points followed by the five alignment points.
 TARGET_COUNT = LANDMARK_COUNT + len(FIVE_POINT_LANDMARKS)
@@ -135,7 +134,7 @@ class CoefficientFitter:
     Args:
         face_model: as for ``photo_losses``; also ``at_size``.
         steps: descent steps; the rate falls to zero along a cosine.
-        learning_rate: in units of each part's typical size (``regressor.PART_SCALES``).
+        learning_rate: in units of each part's typical size (``morphable.PART_SCALES``).
     """
 
     def __init__(self, face_model, steps: int, learning_rate: float = 0.05):

@@ -18,7 +18,7 @@ from facegcn.errors import UserError
 
 #: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",
-                         "delit", "visibility", "sampling", "erosion", "relight")
+                         "delit", "mirror", "visibility", "sampling", "erosion", "relight")
 REGRESSOR_SETTINGS = ("img_size", "regressor", "regressor_pixels")
 
 

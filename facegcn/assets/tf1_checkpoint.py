@@ -37,7 +37,8 @@ _CRITIC_WIDTHS = (16, 32, 64, 128, 256, 512)
 _KINDS = (("resnet", "mesh_generator/mesh_decoder/resblock1/filter1/weights", 64),
           ("normal", "mesh_generator/mesh_decoder/upconv1/weights", 32))
 #: How the released code makes the networks' inputs; its weights need the same.
-_RELEASED_INPUTS = {"residual": False, "delit": False, "relight": False, "visibility": "normal", "erosion": 9,
+_RELEASED_INPUTS = {"residual": False, "delit": False, "mirror": False, "relight": False,
+                    "visibility": "normal", "erosion": 9,
                     "sampling": "released"}
 
 

@@ -15,11 +15,9 @@ import numpy as np
 from keras import layers
 
 from facegcn.errors import UserError
-from facegcn.morphable import MorphableModel
+from facegcn.morphable import PART_SCALES, MorphableModel
 from facegcn.networks.frozen import FrozenRegressor
 
-#: Typical size of each part of the coefficients; the network's outputs are multiplied by it.
-PART_SCALES = {"id": 1.0, "exp": 1.0, "tex": 1.0, "angles": 0.3, "gamma": 0.3, "translation": 0.2}
 _SMALL_WIDTHS = (24, 40, 64, 96, 160)
 
 
