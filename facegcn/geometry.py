@@ -12,7 +12,7 @@ from facegcn.backends import kernels
 from facegcn.backends.row_gathers import check_index, gather_rows, map_images, resolve_backend, scatter_rows
 
 #: Squared length below which a vector counts as zero and is left unnormalised.
-TINY_SQUARED_LENGTH = 1e-20
+_TINY_SQUARED_LENGTH = 1e-20
 
 
 def rotation_matrix(angles) -> tf.Tensor:
@@ -83,7 +83,23 @@ def vertex_normals(vertices, triangles, backend: str = "auto") -> tf.Tensor:
     else:
         sums = _normal_sums_tensorflow(vertices, triangles)
     sums.set_shape(vertices.shape)
-    return tf.math.l2_normalize(sums, axis=-1, epsilon=TINY_SQUARED_LENGTH)
+    return tf.math.l2_normalize(sums, axis=-1, epsilon=_TINY_SQUARED_LENGTH)
+
+
+def vertex_normals_numpy(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """``vertex_normals`` of one mesh in NumPy, without TensorFlow: for data pipelines.
+
+    Args:
+        vertices: (N, 3) float32, any unit.
+        triangles: (F, 3) int32, all in 0..N-1.
+
+    Returns:
+        (N, 3) float32.
+    """
+    normals = np.zeros_like(vertices)
+    kernels.normal_sums(vertices, triangles, normals)
+    x, y, z = normals.T
+    return normals / np.sqrt(np.maximum(x * x + y * y + z * z, _TINY_SQUARED_LENGTH))[:, None]
 
 
 def _normal_sums_tensorflow(vertices, triangles) -> tf.Tensor:

@@ -13,11 +13,13 @@ import model
 from facegcn.benchmark import __main__ as benchmark
 from facegcn.benchmark import references, rows
 from facegcn.config import load_config
+from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.mesh.decimation import decimate
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import to_network_range
 from facegcn.rasterizer import rasterize
+from tests.faces import half_ellipsoid
 
 TINY = rows.Sizes(vertices=900, pixels=48, batch=2, columns=8, images=6, small_mesh=100, embedding=8, repetitions=1)
 
@@ -119,7 +121,8 @@ def test_what_is_timed_is_what_is_shipped(monkeypatch):
     assert len(rows.step_rows(TINY, parts._replace(network=network))) == 2
     assert steps[::2] == built and {type(network) for network in steps} == {type(built[0])}
     config = load_config(None)
-    shipped = dict(kind=config.model, residual=config.residual, refiner_channels=10 if config.delit else 7)
+    channels = FaceModel(half_ellipsoid(), delit=config.delit, mirror=config.mirror).refiner_channels
+    shipped = dict(kind=config.model, residual=config.residual, refiner_channels=channels)
     assert list(rows.NETWORKS.values())[0] == shipped and not config.wide
 
 

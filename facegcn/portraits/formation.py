@@ -12,8 +12,7 @@ import math
 import numba
 import numpy as np
 
-from facegcn import camera, geometry, lighting
-from facegcn.backends import kernels
+from facegcn import camera, lighting
 
 _NEAR, _FAR = 2.0, 24.0  # nearer planes than the camera's: only the depth's resolution depends on them
 
@@ -24,15 +23,6 @@ def rotation_matrix(angles: np.ndarray) -> np.ndarray:
     return np.array([[cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
                      [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
                      [-sy, cy * sx, cy * cx]], np.float32)
-
-
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (N, 3) float32 of vertices (N, 3), as ``geometry.vertex_normals``."""
-    normals = np.zeros_like(vertices)
-    kernels.normal_sums(vertices, triangles, normals)
-    x, y, z = normals.T
-    squared = np.maximum(x * x + y * y + z * z, geometry.TINY_SQUARED_LENGTH)
-    return normals / np.sqrt(squared)[:, None]
 
 
 def sh_basis(normals: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from facegcn.geometry import vertex_normals_numpy
 from facegcn.portraits import looks
-from facegcn.portraits.formation import vertex_normals
 
 FACE, SKIN, CLOTH, HAIR, MOUTH = range(5)  # groups of triangles; ``resolve`` knows FACE as 0
 
@@ -296,7 +296,7 @@ def _grid(vertices, colors, group, **placing):
     colors = np.clip(np.broadcast_to(colors, vertices.shape), 0, 1).reshape(-1, 3).astype(np.float32)
     vertices = np.ascontiguousarray(vertices.reshape(-1, 3), np.float32)
     triangles = _grid_triangles(rows, columns)
-    return Surface(vertices, vertex_normals(vertices, triangles), colors, triangles, group, **placing)
+    return Surface(vertices, vertex_normals_numpy(vertices, triangles), colors, triangles, group, **placing)
 
 
 @functools.lru_cache(maxsize=32)
