@@ -166,7 +166,8 @@ def code_version(*modules: str) -> str:
     Comments, docstrings and layout do not count: only what is computed.
 
     Args:
-        modules: dotted names, such as ``facegcn.demo.face``.
+        modules: dotted names, such as ``facegcn.demo.face``. A root module, such as ``mesh_sampling``, counts
+            without what it imports: its command line imports much that its work does not depend on.
     """
     found, waiting = {}, list(modules)
     while waiting:
@@ -175,7 +176,7 @@ def code_version(*modules: str) -> str:
             continue
         tree = _code(name)
         found[name] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-        for node in ast.walk(tree):
+        for node in ast.walk(tree) if name.split(".")[0] == "facegcn" else ():
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "facegcn":
                 inner = (f"{node.module}.{alias.name}" for alias in node.names)
                 waiting += [node.module, *(module for module in inner if importlib.util.find_spec(module))] \

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 
-import numpy as np
 import pytest
 import yaml
 
@@ -63,16 +62,3 @@ def test_log_stats_and_config_are_written_at_once(config, capsys):
     saved = yaml.safe_load(open(run.file("config.yaml")))
     assert saved["vertices"] == 7 and saved["keras"] and saved["wide"] is True
     assert run.with_architecture(config).wide is True and run.with_architecture(config).epoch == config.epoch
-
-
-def test_the_hierarchy_is_cached_by_the_template(tmp_path, capsys):
-    model = half_ellipsoid(25, 31)
-    first = utils.init_sampling(model.mean_shape, model.triangles, str(tmp_path))
-    assert "making the mesh hierarchy" in capsys.readouterr().out
-    again = utils.init_sampling(model.mean_shape, model.triangles, str(tmp_path))
-    assert capsys.readouterr().out == ""
-    for a, b in zip(first.laplacians, again.laplacians):
-        assert abs(a - b).max() == 0
-    moved = model.mean_shape + np.float32([0.1, 0, 0])
-    utils.init_sampling(moved, model.triangles, str(tmp_path))
-    assert len(list(tmp_path.glob("sampling-*.npz"))) == 2, "another template never meets a stale file"

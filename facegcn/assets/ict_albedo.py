@@ -19,7 +19,7 @@ import scipy.sparse.linalg
 
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
 from facegcn.errors import UserError
-from facegcn.mesh.spectral import laplacian, smooth_functions
+from facegcn.mesh.spectral import cotangent_laplacian, smooth_functions
 
 _TONE_SHARE = 0.65  # deviation of a measured basis' first component, a two-humped tone, in its units
 _SIDE_BLUR = 0.25  # decimetre
@@ -120,7 +120,7 @@ def _read_measured(path, index):
 
 def _even_sides(colors, vertices, triangles, eye_z):
     """Colours (S, 3, K) diffused behind the cheeks, where measured skin carries blots of ears and hair."""
-    stiffness, areas = laplacian(vertices, triangles)
+    stiffness, areas = cotangent_laplacian(vertices, triangles)
     mass = scipy.sparse.diags(areas)
     flat = colors.reshape(len(colors), -1)
     diffused = scipy.sparse.linalg.splu((mass + _SIDE_BLUR ** 2 * stiffness).tocsc()).solve(mass @ flat)

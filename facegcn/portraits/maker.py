@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from facegcn import camera
+from facegcn import camera, geometry
 from facegcn.morphable import LANDMARK_COUNT, MorphableModel
 from facegcn.portraits import formation
 from facegcn.portraits import overlay as portrait_overlay
@@ -144,7 +144,7 @@ class PortraitMaker:
         crown = subject.shape[self._details.crown]
         surfaces = portrait_scene.head_surfaces(subject.marks, crown, forehead, subject.hair, rng)
         vertices, triangles = subject.pose(subject.shape), self.morphable.triangles
-        normals = formation.vertex_normals(vertices, triangles)
+        normals = geometry.vertex_normals_numpy(vertices, triangles)
         pieces = [(vertices, normals, subject.albedo / 255, triangles, portrait_scene.FACE, 0.0)]
         start = len(vertices)
         for surface in surfaces:

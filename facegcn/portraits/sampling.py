@@ -77,7 +77,7 @@ class CoefficientSampler:
             depth = camera.CAMERA_DISTANCE - translation[2]
             translation[2] = camera.CAMERA_DISTANCE - depth * fitted / scale
             fit = self._affine @ formation.to_pixels(five + translation, _ALIGNED_SIZE)
-            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * formation.TAN_HALF_FOV / _ALIGNED_SIZE
+            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * camera.TAN_HALF_FOV / _ALIGNED_SIZE
             translation[:2] += (center - fit[3]) * (pixel, -pixel)
         return translation
 
