@@ -159,7 +159,7 @@ def test_safetensors_convert_without_pytorch(weights, tmp_path, monkeypatch):
     arrays = {**weights["light_cnn_29"], **extras}
     source, out = str(tmp_path / "w.safetensors"), str(tmp_path / "w.npz")
     numpy_files.save_file({f"module.{name}": value.astype(np.float16) for name, value in arrays.items()}, source)
-    assert recognizers.convert("light-cnn", source, out) == "light_cnn_29"
+    assert recognizers.convert_recognizer("light-cnn", source, out) == "light_cnn_29"
     name, arrays = load_converted(out)
     assert name == "light_cnn_29" and arrays.keys() == SHAPES[name].keys()
     for key, value in weights[name].items():
