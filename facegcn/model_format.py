@@ -177,7 +177,7 @@ def _check_landmarks(landmarks):
     groups = [landmarks[list(group)] for group in FIVE_POINT_LANDMARKS]
     meet = any(set(a) & set(b) for i, a in enumerate(groups) for b in groups[:i])
     if meet or distinct < _SAME_LANDMARKS:
-        raise ModelFileError(f"array 'landmarks' names only {distinct} different vertices for {LANDMARK_COUNT} landmarks"
+        raise ModelFileError(f"array 'landmarks' names only {distinct} different vertices for {LANDMARK_COUNT} points"
                              + ", the same for eyes, nose or mouth" * meet
                              + ": give each landmark its own vertex, in iBUG order")
 
@@ -222,8 +222,8 @@ def _check_winding(shape, triangles, landmarks):
 def _check_colours(albedo):
     low, high = float(albedo.min()), float(albedo.max())
     if high <= _BRIGHTEST_FRACTION:
-        raise ModelFileError(f"'mean_albedo' runs from {low:.3g} to {high:.3g}, expected levels from 0 to 255: multiply "
-                             "'mean_albedo' and 'albedo_basis' by 255"
+        raise ModelFileError(f"'mean_albedo' runs from {low:.3g} to {high:.3g}, expected levels from 0 to 255: "
+                             "multiply 'mean_albedo' and 'albedo_basis' by 255"
                              + (" (first bring them from [-1, 1] to [0, 1])" if low < -0.5 else ""))
     if high > _BRIGHTEST or low < -_BRIGHTEST:
         raise ModelFileError(f"'mean_albedo' runs from {low:.4g} to {high:.4g}, expected levels from 0 to 255: divide "

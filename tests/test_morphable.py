@@ -149,7 +149,7 @@ CONVENTION_MISTAKES = [
     (_turned((1, 0, 0), (0, 0, 1), (0, -1, 0)), r"expected z above 0: turn"),
     (_turned((1, 0, 0), (0, 1, 0), (0, 0, -1)), r"from the eyes to the nose tip is \(.*, -0.\d+\), expected z above 0"),
     (_swapped_eyes(), r"to the right is \(-0.59, .*\), expected \+x"),
-    ({"landmarks": np.zeros(68, int)}, "names only 1 different vertices for 68 landmarks, the same for eyes"),
+    ({"landmarks": np.zeros(68, int)}, "names only 1 different vertices for 68 points, the same for eyes"),
     ({"landmarks": np.resize(half_ellipsoid().landmarks[[36, 45, 30, 48, 54]], 68)}, "different vertices"),
     ({"triangles": half_ellipsoid().triangles[:, ::-1]}, r"clockwise .*triangles\[:, ::-1\]"),
     ({"mean_albedo": half_ellipsoid().mean_albedo / 255}, "from 0.392 to 0.863, .*multiply .* by 255$"),
@@ -219,9 +219,9 @@ def test_declared_sizes_are_not_believed(tmp_path):
     with pytest.raises(ModelFileError, match="mean_shape.npy is no whole array"):
         MorphableModel.load(path)
     path = _written(tmp_path)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as archive, archive.open("zeros.npy", "w", force_zip64=True) as f:
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as archive, archive.open("zeros.npy", "w") as file:
         for _ in range(300):
-            f.write(bytes(1 << 20))
+            file.write(bytes(1 << 20))
     start = time.process_time()
     with pytest.raises(ModelFileError, match="unpacks to 31.,...,... bytes"):
         MorphableModel.load(path)

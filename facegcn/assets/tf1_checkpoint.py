@@ -165,8 +165,9 @@ def _reason(dense, expected):
     """Which size of the face model or embedding the checkpoint was made for, where that is what differs."""
     if dense is None or dense.ndim != 2 or dense.shape == expected:
         return ""
-    return (f"\nIt was trained with an embedding of {dense.shape[0]} and {dense.shape[1] / _COARSEST_FEATURES:g} vertices "
-            "in the coarsest mesh: use the morphable model and the frozen networks that it was trained with")
+    coarsest = dense.shape[1] / _COARSEST_FEATURES
+    return (f"\nIt was trained with an embedding of {dense.shape[0]} and {coarsest:g} vertices in the coarsest mesh: "
+            "use the morphable model and the frozen networks that it was trained with")
 
 
 def _squeezed(shape):

@@ -148,8 +148,8 @@ def _read_torch(path):
     if version < _SAFE_TORCH:
         needed = ".".join(map(str, _SAFE_TORCH))
         raise UserError(f"PyTorch {torch.__version__} can be made to run programs by the file that it reads; reading "
-                        f"{path} needs {needed} or later: pip install 'torch>={needed}'; or save the checkpoint's state "
-                        "dict as .safetensors where you trust it")
+                        f"{path} needs {needed} or later: pip install 'torch>={needed}'; or save the checkpoint's "
+                        "state dict as .safetensors where you trust it")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
