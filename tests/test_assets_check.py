@@ -8,7 +8,6 @@ import time
 import types
 import zipfile
 
-import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -251,11 +250,8 @@ def test_identity_networks_are_asked_for_when_set(folder):
 
 
 # ---------------------------------------------------------------- broken, one by one
-def _hdf5(path):
-    with h5py.File(path, "w", userblock_size=512) as file:
-        file["shapeMU"] = np.zeros(3)
-    with open(path, "r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"IM")
+def _mat73(**arrays):
+    return lambda path: standins.save_mat73(path, arrays)
 
 
 def _info(complete, **changes):
@@ -277,7 +273,13 @@ def _info(complete, **changes):
     ("select_vertex_id.mat", _mat(select_id=np.full((35709, 1), 60000, np.uint16)), "index out of range: 60000"),
     ("face05_4seg.mat", _mat(face05_4seg=np.full((53490, 1), 4)), "out of range: 4..4, expected 0..3"),
     ("face05_4seg.mat", _mat(other=np.zeros(3)), "lacks the array 'face05_4seg'.*it has other"),
-    ("01_MorphableModel.mat", _hdf5, "v7.3 .*save"),
+    ("01_MorphableModel.mat", _mat73(texMU=np.zeros((300, 1))), "lacks the array 'shapeMU'.*it has texMU"),
+    ("01_MorphableModel.mat", _mat73(shapeMU=np.zeros((1, 300))), r"'shapeMU' has shape \(1, 300\), expected"),
+    ("BFM_front_idx.mat", _mat73(idx=np.full((35709, 1), 53216.0)), "out of range: 53216..53216, expected 1..53215"),
+    ("BFM_front_idx.mat", _mat73(idx=np.full((35709, 1), "a", "S1")), "'idx' is of class char, expected"),
+    ("facemodel_info.mat", _mat73(tri=np.ones((3, 70789), np.uint16)), r"'tri' has shape \(3, 70789\), expected"),
+    ("facemodel_info.mat", lambda path: open(path, "wb").write(b"MATLAB 7.3 MAT-file".ljust(600)),
+     "is no readable MATLAB file"),
     ("facemodel_info.mat", lambda path: open(path, "w").close(), "is empty"),
     ("facemodel_info.mat", lambda path: open(path, "w").write("<html>" * 60), "no MATLAB file"),
     ("std_exp.txt", lambda path: open(path, "w").write("1 2 3"), "64 or more standard deviations.*has 3"),
