@@ -62,7 +62,7 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
         raise ValueError(f"unknown regressor '{kind}', expected 'small', 'resnet50' or 'frozen'")
     parts = [layers.Rescaling(scale, name=f"{name}_scale")(
                  layers.Dense(size, kernel_initializer="zeros", name=name)(seen))
-             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes)]
+             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes) if size]
     coefficients = layers.Concatenate(name="coefficients")(parts)
     return keras.Model(image, [coefficients, features], name=f"regressor_{kind}")
 

@@ -107,14 +107,12 @@ class PortraitMaker:
     def _shape(self, identity, expression):
         """Unposed vertices (N, 3), decimetre."""
         model = self.morphable
-        offsets = (model.id_basis.reshape(-1, identity.size) @ identity
-                   + model.exp_basis.reshape(-1, expression.size) @ expression)
-        return self._centered + offsets.reshape(-1, 3)
+        return (self._centered + np.tensordot(model.id_basis, identity, 1)
+                + np.tensordot(model.exp_basis, expression, 1))
 
     def _basis_albedo(self, tex):
         """Albedo (N, 3) of the basis alone, levels in [0, 255]."""
-        offsets = self.morphable.albedo_basis.reshape(-1, tex.size) @ tex
-        return np.clip(self.morphable.mean_albedo + offsets.reshape(-1, 3), 0, 255)
+        return np.clip(self.morphable.mean_albedo + np.tensordot(self.morphable.albedo_basis, tex, 1), 0, 255)
 
     # ---------------------------------------------------------------- the picture
     def _take(self, subject, rng):

@@ -77,7 +77,8 @@ class TruthLoss:
             "albedo": tf.reduce_mean(tf.abs(albedo - albedo_t)),
             "light": tf.reduce_mean(tf.abs(light - light_t)),
             "lit": tf.reduce_mean(tf.abs(albedo * mean_light - albedo_t * mean_light_t)),
-            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])),
+            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])) if basis_part.stop
+            else tf.constant(0.0),  # a model without components has no mean
         }
         terms["total"] = tf.add_n([WEIGHTS[name] * value for name, value in terms.items()])
         return terms
