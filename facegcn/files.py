@@ -41,26 +41,54 @@ def written_whole(path: str) -> Iterator[str]:
     former one or the new one, whole. When the block fails, the former file stays and nothing else is left.
 
     Raises:
-        OSError: it cannot be written; with the file's name, whatever raised it.
+        UserError: its folder cannot be made.
+        OSError: it cannot be written; with its name, or with that of another file that the block was busy with.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
     # The ending stays: writers such as NumPy and Keras go by it.
     ending = ".weights.h5" if name.endswith(".weights.h5") else os.path.splitext(name)[1]
     partial = os.path.join(folder, f".partial-{os.getpid()}-{next(_serial)}{ending[-20:]}")
+    make_folder(folder)
     try:
-        os.makedirs(folder, exist_ok=True)
         yield partial
         _sync(partial)
         os.replace(partial, path)
         _sync(folder)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or error.filename not in (None, partial):  # it tells of another file
             raise
         raise type(error)(error.errno, error.strerror, path) from error
     finally:
         with contextlib.suppress(OSError):
             os.remove(partial)
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder where there is none.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made: {error.strerror}") from error
+
+
+def check_writable(path: str) -> None:
+    """Finds out that no file can be written at ``path`` now, and not after an hour of work.
+
+    Raises:
+        UserError: it is a folder, or its folder cannot be made or written into.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder: name a file in it")
+    try:
+        write_text(path + ".try", "")
+        os.remove(path + ".try")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _sync(path: str) -> None:

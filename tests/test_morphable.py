@@ -68,6 +68,17 @@ def test_file_round_trip(tmp_path):
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["model.npz"]
 
 
+def test_every_array_counts_in_the_digest():
+    values = arrays()
+    digest = MorphableModel(**values).digest
+    assert MorphableModel(**values).digest == digest and len(digest) == 12
+    for name, value in values.items():
+        changed = np.array(value)
+        changed.flat[0] = changed.flat[0] + 1 if changed.flat[0] < 30 else changed.flat[0] - 1
+        assert MorphableModel(**{**values, name: changed}).digest != digest, name
+    assert MorphableModel(**{**values, "uv": None}).digest != digest
+
+
 def test_uv_may_be_absent_and_unknown_arrays_are_left_alone(tmp_path):
     path = _written(tmp_path, uv=None, notes=np.array("mine"))
     check_model(path)

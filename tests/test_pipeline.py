@@ -60,8 +60,8 @@ def tested(world, trained):
 
 def test_packing_writes_portraits_lists_and_sheet(packed):
     data = packed / "data"
-    assert len(list((data / "segmented").glob("*.png"))) == 14
-    sizes = {name: len((data / f"{name}.txt").read_text().split()) for name in ("train", "val", "test")}
+    assert len(list(data.glob("portraits-*/*.png"))) == 14
+    sizes = {name: len((data / f"faces.{name}.txt").read_text().split()) for name in ("train", "val", "test")}
     assert sizes == {"train": 9, "val": 2, "test": 3}
     assert cv2.imread(str(data / "faces.sheet.png")) is not None
 
