@@ -100,7 +100,8 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
     with np.load(truth_path) as data:
         truth = data["albedo"]
     targets = np.stack([landmark_targets(None)] * len(names))
-    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth)
+    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth,
+                        np.arange(len(names), dtype=np.int32))
 
 
 def _demo_model(config: Config) -> MorphableModel:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from facegcn.config import Config
 from facegcn.errors import BinFileError, UserError
+from facegcn.files import read_npz
 from facegcn.fitting import landmark_targets
 from facegcn.photos import packed_file
 
@@ -23,8 +24,8 @@ class PackedPhotos:
         names: of the records.
         splits: record indices by name: ``train``, ``val``, ``test``.
         targets: (M, 73, 2) float32 landmark targets in pixels, NaN where unknown.
-        truth: (M, N, 3) float16 true albedo in [-1, 1] of made portraits, NaN for photos; None
-            where no record has one.
+        truth: (T, N, 3) float16 true albedo in [-1, 1] of the made portraits among them; None where there is none.
+        truth_row: (M,) int32 row of ``truth`` of each record, -1 = a photo, whose true albedo nobody knows.
     """
 
     path: str
@@ -32,10 +33,19 @@ class PackedPhotos:
     splits: dict[str, np.ndarray]
     targets: np.ndarray
     truth: np.ndarray | None = None
+    truth_row: np.ndarray | None = None
 
-    def unknown_truth(self, vertex_count: int) -> np.ndarray:
-        """(M, N, 3) of NaN, to go with records that have a truth."""
-        return np.full((len(self.names), vertex_count, 3), np.nan, np.float16)
+    def __post_init__(self):
+        if self.truth_row is None:
+            self.truth_row = np.full(len(self.names), -1, np.int32)
+
+    def truth_of(self, indices, vertex_count: int) -> np.ndarray:
+        """(len(indices), N, 3) float16 true albedo of some records, NaN for photos."""
+        rows = self.truth_row[np.asarray(indices)]
+        found = np.full((len(rows), vertex_count, 3), np.nan, np.float16)
+        if self.truth is not None:
+            found[rows >= 0] = self.truth[rows[rows >= 0]]
+        return found
 
     def photos(self, indices) -> tf.Tensor:
         """(len(indices), H, W, 4) records in network range, see ``to_network_range``."""
@@ -74,25 +84,27 @@ _TO_RANGE_SCALE = np.float32([1 / 127.5] * 3 + [1 / 255])
 _TO_RANGE_OFFSET = np.float32([-1, -1, -1, 0])
 
 
-def albedo_truth(folder: str, names: list[str], vertex_count: int) -> np.ndarray | None:
-    """(M, N, 3) float16 true albedo in [-1, 1] from ``folder/truth/NAME.npz``; NaN where there is no such file.
+def albedo_truth(folder: str, names: list[str], vertex_count: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """True albedo of the records that have a file ``folder/truth/NAME.npz``.
 
     Returns:
-        None where no name has one.
+        (T, N, 3) float16 in [-1, 1], or None where no record has one; and (M,) int32, each record's row, -1 = none.
+
+    Raises:
+        UserError: a file holds the truth of a model with another number of vertices.
     """
-    truth = None
+    table, rows = [], np.full(len(names), -1, np.int32)
     for i, name in enumerate(names):
         path = os.path.join(folder, "truth", f"{name}.npz")
         if not os.path.exists(path):
             continue
-        with np.load(path, allow_pickle=False) as data:
-            if data["albedo"].shape != (vertex_count, 3):
-                raise UserError(f"{path} holds the truth of another model ({len(data['albedo'])} vertices, not "
-                                f"{vertex_count}); delete {folder} and the packed file, then run create_bin.py")
-            if truth is None:
-                truth = np.full((len(names), vertex_count, 3), np.nan, np.float16)
-            truth[i] = data["albedo"] / 127.5 - 1.0
-    return truth
+        albedo = read_npz(path, ["albedo"])["albedo"]
+        if albedo.shape != (vertex_count, 3):
+            raise UserError(f"{path} holds the truth of another model ({len(albedo)} vertices, not {vertex_count}): "
+                            "run create_bin.py with this config")
+        rows[i] = len(table)
+        table.append((albedo / 127.5 - 1.0).astype(np.float16))
+    return (np.stack(table) if table else None), rows
 
 
 def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
@@ -120,8 +132,7 @@ def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
     if not len(splits["train"]):
         raise UserError(f"no image of {path} is left for training ({len(names)} packed): pack more photos")
     targets = np.stack([landmark_targets(*pair) for pair in zip(points, landmarks)])
-    truth = albedo_truth(config.path(config.images), names, vertex_count)
-    if truth is not None:
-        # A made portrait's exact landmarks are for measuring; no photo comes with such.
-        targets[np.isfinite(truth[:, 0, 0])] = np.nan
-    return PackedPhotos(path, names, splits, targets, truth)
+    truth, truth_row = albedo_truth(config.path(config.images), names, vertex_count)
+    # A made portrait's exact landmarks are for measuring; no photo comes with such.
+    targets[truth_row >= 0] = np.nan
+    return PackedPhotos(path, names, splits, targets, truth, truth_row)

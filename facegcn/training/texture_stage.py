@@ -191,12 +191,14 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
     """
     train, val = packed.splits["train"], packed.splits["val"]
     vertex_count = trainer.face_model.morphable.vertex_count
-    rows = _rows(packed, encoding, vertex_count if made is not None else 0)
+    with_truth = packed.truth is not None or made is not None
+    rows = _rows(packed, encoding, vertex_count, with_truth)
     examples = packed.examples(train, rows, config.buffer_size, config.seed)
     count = len(train)
     if made is not None:
         count += len(made[0].names)
-        portraits = made[0].examples(made[0].splits["train"], _rows(*made), config.buffer_size, config.seed)
+        made_rows = _rows(*made, vertex_count, with_truth)
+        portraits = made[0].examples(made[0].splits["train"], made_rows, config.buffer_size, config.seed)
         examples = tf.data.Dataset.sample_from_datasets([examples, portraits], [0.5, 0.5], seed=config.seed)
     steps = max(1, count // config.batch_size)
     decayed = keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True)
@@ -222,11 +224,11 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
                    keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)])
 
 
-def _rows(packed: PackedPhotos, encoding: Encoding, pad_truth: int = 0):
-    """Coefficients, embeddings, true albedo where known; else NaN rows of ``pad_truth`` vertices, if any."""
-    if packed.truth is not None:
-        return (*encoding, packed.truth)
-    return (*encoding, packed.unknown_truth(pad_truth)) if pad_truth else tuple(encoding)
+def _rows(packed: PackedPhotos, encoding: Encoding, vertex_count: int, with_truth: bool):
+    """Coefficients, embeddings, and where it is asked the true albedo, NaN for photos."""
+    if not with_truth:
+        return tuple(encoding)
+    return (*encoding, packed.truth_of(range(len(packed.names)), vertex_count))
 
 
 def checkpoint_manager(trainer: TextureTrainer, run, epochs_done: int = 0) -> tf.train.CheckpointManager:
