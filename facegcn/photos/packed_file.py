@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -182,6 +182,16 @@ def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
     """
     header = read_header(path)
     return _gather(path, header, _checked_indices(indices, header, path))
+
+
+def reader(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that reads chosen images (B, H, W, C) uint8; what stands beside them is read once, here.
+
+    Raises:
+        BinFileError: as ``read_records``, also the function.
+    """
+    header = read_header(path)
+    return lambda indices: _gather(path, header, indices)
 
 
 def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | None = None,
