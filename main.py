@@ -189,7 +189,7 @@ def test(config: Config, args) -> int:
         jobs = load_jobs(find_images(args.input), morphable, config.img_size)
     else:
         packed = read_packed(config, morphable.vertex_count)
-        jobs = packed_jobs(packed, packed.splits["test"], config.path(config.images))
+        jobs = packed_jobs(packed, packed.splits["test"])
     adjacency = None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
@@ -244,8 +244,11 @@ def main(arguments=None) -> int:
         start.tensorflow()  # behind everything that --help needs
         from facegcn.assets.check import require_assets
 
+        from facegcn.training.interruption import pipelines_ended
+
         require_assets(config, args.mode)
-        return train(config, args, begun) if args.mode == "train" else test(config, args)
+        with pipelines_ended():
+            return train(config, args, begun) if args.mode == "train" else test(config, args)
 
     return guarded(program, args.debug, lambda: _what_is_kept(args.mode, begun))
 

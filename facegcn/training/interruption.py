@@ -33,10 +33,12 @@ class StopRequest:
                 self._before[number] = signal.signal(number, lambda _, frame, kind=kind: self.ask(kind()))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if kind is None:
+            self.obey()
 
     def ask(self, request: KeyboardInterrupt) -> None:
         """What the signals do: raises the request, or keeps it until the step is over."""
