@@ -86,7 +86,7 @@ def test_stopped_killed_and_restored_is_as_if_nothing_had_happened(folder):
     # Stage rec is asked for, or the first run's regressor would be taken.
     code, shown = train_until(folder, run, "rec", 8, signal.SIGINT, "--stage", "rec")
     assert code == 130 and f"stopped; --restore continues {run}" in shown and "Traceback" not in shown
-    code, shown = train_until(folder, run, "render", 16, signal.SIGKILL, "--restore")  # in the third epoch of seven steps
+    code, shown = train_until(folder, run, "render", 16, signal.SIGKILL, "--restore")  # the third epoch
     assert code == -signal.SIGKILL and continued_at(shown) >= 8
     code, shown = train_until(folder, run, "render", 18, signal.SIGTERM, "--restore")
     assert code == 143 and f"--restore continues {run}" in shown and continued_at(shown) == 14
