@@ -189,7 +189,7 @@ def test(config: Config, args) -> int:
         jobs = load_jobs(find_images(args.input), morphable, config.img_size)
     else:
         packed = read_packed(config, morphable.vertex_count)
-        jobs = packed_jobs(packed, packed.splits["test"], config.path(config.images))
+        jobs = packed_jobs(packed, packed.splits["test"])
     adjacency = None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)

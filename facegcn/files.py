@@ -13,7 +13,10 @@ import hashlib
 import importlib.util
 import itertools
 import logging
+import lzma
 import os
+import struct
+import tokenize
 import unicodedata
 import zipfile
 import zlib
@@ -25,8 +28,10 @@ from facegcn.errors import BrokenFile, UserError
 
 log = logging.getLogger("facegcn")
 
-#: What NumPy, zipfile and zlib raise for a file that is no whole ``.npz`` of arrays.
-NPZ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+#: What NumPy, zipfile and the decompressors raise for a file that is no whole ``.npz`` of arrays: a damaged flag
+#: asks for a password, a damaged size for all memory, a damaged array header is no Python that can be read.
+NPZ_ERRORS = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError,
+              tokenize.TokenError, struct.error, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 _NPZ_LIMIT = 64 << 30  # bytes an .npz may unpack to; a larger one is a mistake or a trap
 _NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, constant arrays come near it
 _NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
@@ -43,7 +48,7 @@ def written_whole(path: str) -> Iterator[str]:
     former one or the new one, whole. When the block fails, the former file stays and nothing else is left.
 
     Raises:
-        OSError: it cannot be written; with the file's name, whatever raised it.
+        OSError: it cannot be written; with the file's name, or that of the folder or file that stood in the way.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
@@ -57,7 +62,7 @@ def written_whole(path: str) -> Iterator[str]:
         os.replace(partial, path)
         _sync(folder)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or error.filename not in (None, partial):  # it tells of another file
             raise
         raise type(error)(error.errno, error.strerror, path) from error
     finally:

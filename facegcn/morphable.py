@@ -8,7 +8,6 @@ The file format is described for model makers in ``docs/model_format.md``.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from facegcn import files
 from facegcn.errors import ModelFileError
 
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
@@ -104,12 +104,8 @@ class MorphableModel:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ for models whose coefficients mean different things."""
-        digest = hashlib.sha256()
-        for array in (self.mean_shape, self.id_basis, self.exp_basis, self.mean_albedo, self.albedo_basis,
-                      self.triangles):
-            digest.update(f"{array.shape}".encode() + array.tobytes())
-        return digest.hexdigest()[:12]
+        """Twelve hexadecimal digits that differ for models that differ in any array."""
+        return files.digest(*(f.name if getattr(self, f.name) is None else getattr(self, f.name) for f in fields(self)))
 
     @property
     def five_points(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from facegcn.config import Config
-from facegcn.errors import BinFileError, UserError
+from facegcn.errors import UserError
 from facegcn.files import read_npz
 from facegcn.fitting import landmark_targets
 from facegcn.photos import packed_file
@@ -26,6 +26,7 @@ class PackedPhotos:
         targets: (M, 73, 2) float32 landmark targets in pixels, NaN where unknown.
         truth: (T, N, 3) float16 true albedo in [-1, 1] of the made portraits among them; None where there is none.
         truth_row: (M,) int32 row of ``truth`` of each record, -1 = a photo, whose true albedo nobody knows.
+        truth_folder: of the made portraits' truth, NAME.npz; "" where there is none.
     """
 
     path: str
@@ -34,6 +35,7 @@ class PackedPhotos:
     targets: np.ndarray
     truth: np.ndarray | None = None
     truth_row: np.ndarray | None = None
+    truth_folder: str = ""
 
     def __post_init__(self):
         if self.truth_row is None:
@@ -85,7 +87,7 @@ _TO_RANGE_OFFSET = np.float32([-1, -1, -1, 0])
 
 
 def albedo_truth(folder: str, names: list[str], vertex_count: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """True albedo of the records that have a file ``folder/truth/NAME.npz``.
+    """True albedo of the records that have a file ``folder/NAME.npz``.
 
     Returns:
         (T, N, 3) float16 in [-1, 1], or None where no record has one; and (M,) int32, each record's row, -1 = none.
@@ -95,8 +97,8 @@ def albedo_truth(folder: str, names: list[str], vertex_count: int) -> tuple[np.n
     """
     table, rows = [], np.full(len(names), -1, np.int32)
     for i, name in enumerate(names):
-        path = os.path.join(folder, "truth", f"{name}.npz")
-        if not os.path.exists(path):
+        path = os.path.join(folder, f"{name}.npz")
+        if not folder or not os.path.exists(path):
             continue
         albedo = read_npz(path, ["albedo"])["albedo"]
         if albedo.shape != (vertex_count, 3):
@@ -120,19 +122,17 @@ def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
     path = config.path(config.bin_file)
     if not os.path.exists(path):
         raise UserError(f"there are no packed photos at {path}: run create_bin.py with the same config first")
-    try:
-        header = packed_file.read_header(path)
-        names, splits = packed_file.read_names(path), packed_file.read_split(path)
-        points, landmarks = packed_file.read_landmarks(path)
-    except BinFileError as error:
-        raise UserError(str(error)) from error
+    header, records = packed_file.read_header(path), packed_file.read_companion(path)
     if header.shape != (config.img_size, config.img_size, 4):
         raise UserError(f"{path} holds images of {header.height} x {header.width} x {header.channels}, the "
                         f"config asks for img_size {config.img_size}: pack again with create_bin.py")
-    if not len(splits["train"]):
-        raise UserError(f"no image of {path} is left for training ({len(names)} packed): pack more photos")
-    targets = np.stack([landmark_targets(*pair) for pair in zip(points, landmarks)])
-    truth, truth_row = albedo_truth(config.path(config.images), names, vertex_count)
+    if not len(records.splits["train"]):
+        raise UserError(f"no image of {path} is left for training ({len(records.names)} packed): pack more photos")
+    targets = np.stack([landmark_targets(*pair) for pair in zip(records.points, records.landmarks)])
+    if records.truth_folder and not os.path.isdir(records.truth_folder):
+        raise UserError(f"{path} holds made portraits, and the folder of their truth, {records.truth_folder}, is not "
+                        "there: put it back, or pack again with create_bin.py")
+    truth, truth_row = albedo_truth(records.truth_folder, records.names, vertex_count)
     # A made portrait's exact landmarks are for measuring; no photo comes with such.
     targets[truth_row >= 0] = np.nan
-    return PackedPhotos(path, names, splits, targets, truth, truth_row)
+    return PackedPhotos(path, records.names, records.splits, targets, truth, truth_row, records.truth_folder)

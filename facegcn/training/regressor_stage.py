@@ -17,7 +17,7 @@ from facegcn.geometry import rotate
 from facegcn.lighting import shading
 from facegcn.photos.packed_photos import batches
 from facegcn.portraits import maker as portraits
-from facegcn.portraits.maker import PortraitMaker
+from facegcn.portraits.maker import PortraitMaker, Stream
 from facegcn.training.callbacks import Progress, SaveEvery, StatsLog, StopOnNonFinite
 
 _PROBE_VERTICES = 400  # random vertices that stand for the surface in the losses, besides the landmarks
@@ -27,7 +27,6 @@ WEIGHTS = {"pixels": 1.0, "shape": 40.0, "depth": 2.0, "albedo": 20.0, "light": 
            "coefficients": 0.05}
 
 
-FIRST_TRAINING_PORTRAIT = 1_000_000  # far behind the packed portraits, so that none is learnt from
 _REUSE_BATCHES = 12  # the repeats of a portrait are spread over about this many batches
 _CHECKPOINT_STEPS = 200  # steps between checkpoints
 _PHOTO_SHARE = 4.0  # of photo_losses, which is about 0.2 when the truth losses are about 10
@@ -93,7 +92,7 @@ def portrait_batches(maker: PortraitMaker, image_size: int, first: int, config) 
         maker: makes portrait ``first``, ``first + 1``, ... at the width the CNN works at.
         image_size: the pictures are enlarged to this width, by repeating pixels: the regressor's
             averaging takes that back exactly, and small portraits are made four times faster.
-        first: index of the first; choose it behind the packed portraits, so that none is shared.
+        first: number of the first.
         config: ``rec_batch_size``, ``rec_reuse``, ``seed``, ``workers``.
     """
     repeat = image_size // maker.size
@@ -162,7 +161,8 @@ def train_regressor(face_model, config, run, packed) -> None:
     Raises:
         TrainingStopped: a loss term is not finite.
     """
-    maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed)
+    maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed,
+                          stream=Stream.REGRESSOR)
     trainer = RegressorTrainer(face_model)
     trainer.compile(optimizer=keras.optimizers.Adam(learning_rate(config.rec_lr, config.rec_steps),
                                                     clipnorm=config.clip_norm))
@@ -186,8 +186,7 @@ def _phases(maker, config, packed, done: int):
     for start, stop in ((done, alone), (max(done, alone), config.rec_steps)):
         if start >= stop:
             continue
-        first = FIRST_TRAINING_PORTRAIT + start * config.rec_batch_size
-        data = portrait_batches(maker, config.img_size, first, config)
+        data = portrait_batches(maker, config.img_size, start * config.rec_batch_size, config)
         if stop > alone:
             photos = packed.examples(packed.splits["train"], (packed.targets,), config.buffer_size, config.seed)
             photos = batches(photos, config.rec_photo_batch)
