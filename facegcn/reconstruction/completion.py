@@ -36,9 +36,10 @@ def color_trust(coarse, seen, visible, normals) -> np.ndarray:
     Returns:
         (B, N) float64 in [0, 1].
     """
-    facing = np.clip(np.asarray(normals, np.float64)[..., 2], 0.0, 1.0) ** GRAZING_POWER
-    difference = np.abs(np.asarray(seen, np.float64) - coarse).mean(axis=-1)
-    return np.asarray(visible, np.float64) * facing / (1.0 + (difference / UNLIKELY) ** 2)
+    coarse, seen, visible, normals = (np.asarray(a, np.float64) for a in (coarse, seen, visible, normals))
+    facing = np.clip(normals[..., 2], 0.0, 1.0) ** GRAZING_POWER
+    difference = np.abs(seen - coarse).mean(axis=-1)
+    return visible * facing / (1.0 + (difference / UNLIKELY) ** 2)
 
 
 def complete_texture(coarse, seen, trust, adjacency, symmetry_pairs) -> np.ndarray:
@@ -58,15 +59,15 @@ def complete_texture(coarse, seen, trust, adjacency, symmetry_pairs) -> np.ndarr
     Returns:
         (B, N, 3) float32 albedo in [-1, 1].
     """
+    coarse, seen, trust = (np.asarray(array, np.float64) for array in (coarse, seen, trust))
     adjacency = (sp.csr_matrix(adjacency) > 0).astype(np.float64)
     laplacian = sp.diags(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency
     mirror = np.arange(adjacency.shape[0])
     mirror[symmetry_pairs[:, 0]], mirror[symmetry_pairs[:, 1]] = symmetry_pairs[:, 1], symmetry_pairs[:, 0]
-    completed = np.empty_like(np.asarray(coarse, np.float32))
-    for i in range(len(completed)):
-        own = np.asarray(trust[i], np.float64)
+    completed = np.empty(coarse.shape, np.float32)
+    for i, own in enumerate(trust):
         mirrored = MIRROR_TRUST * (1.0 - own) * own[mirror]
-        difference = np.asarray(seen[i], np.float64) - coarse[i]
+        difference = seen[i] - coarse[i]
         system = sp.diags(own + mirrored + DECAY * (1.0 - own)) + SMOOTHNESS * laplacian
         right = own[:, None] * difference + mirrored[:, None] * difference[mirror]
         completed[i] = coarse[i] + scipy.sparse.linalg.splu(system.tocsc()).solve(right)

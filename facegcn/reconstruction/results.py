@@ -194,6 +194,8 @@ def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview) ->
     told = [job for job in jobs if job.message]
     for job in told[:_LISTED]:
         log.warning("%s: %s", job.name, job.message)
+    if any(job.status == "failed" for job in jobs):
+        log.warning("(--debug shows where a photo failed)")
     if len(told) > _LISTED:
         log.warning("... %d more reasons in metrics.csv", len(told) - _LISTED)
     written = [job.name for job in jobs if job.written]
