@@ -71,8 +71,9 @@ def check_arguments(args) -> None:
 def pack_photos(config: Config, args, out: str):
     """Photos -> segmented PNGs in a folder of this packed file's own -> packed file."""
     from facegcn.assets.worlds import load_morphable
+    from facegcn.landmarks import read_landmark_list
     from facegcn.photos import packing
-    from facegcn.photos.companions import label_numbers, read_landmark_list
+    from facegcn.photos.companions import label_numbers
     from utils import find_images
 
     masks = packing.MaskSource(args.masks or "", label_numbers(args.skin_labels), not args.skin_only)

@@ -14,12 +14,7 @@ import numpy as np
 
 from facegcn.errors import BrokenFile, ModelFileError
 from facegcn.files import npz_headers, read_npz
-
-LANDMARK_COUNT = 68  # iBUG / Multi-PIE order
-
-#: The five alignment points: left eye, right eye, nose tip, left and right mouth corner
-#: ("left" = left in the picture), as groups of iBUG landmarks whose mean is taken.
-FIVE_POINT_LANDMARKS = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
+from facegcn.landmarks import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 
 
 class ArrayFormat(NamedTuple):

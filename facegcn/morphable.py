@@ -17,18 +17,8 @@ import tensorflow as tf
 from facegcn import files
 from facegcn.errors import ModelFileError
 from facegcn.files import write_npz
-from facegcn.model_format import (
-    ARRAYS,
-    FIVE_POINT_LANDMARKS,
-    LANDMARK_COUNT,
-    MADE_BY,
-    check_conventions,
-    check_headers,
-    check_values,
-    read_model_file,
-)
-
-__all__ = ["FIVE_POINT_LANDMARKS", "LANDMARK_COUNT", "LIGHTING_COEFFICIENTS", "Coefficients", "MorphableModel"]
+from facegcn.landmarks import five_points
+from facegcn.model_format import ARRAYS, MADE_BY, check_conventions, check_headers, check_values, read_model_file
 
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
 
@@ -127,8 +117,7 @@ class MorphableModel:
     @property
     def five_points(self) -> np.ndarray:
         """(5, 3) float32: eyes, nose tip, mouth corners of the mean face, decimetre, centred."""
-        points = self.mean_shape[self.landmarks] - self._centroid
-        return np.stack([points[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
+        return five_points(self.mean_shape[self.landmarks] - self._centroid)
 
     # ---------------------------------------------------------------- evaluation
     def split(self, coeff) -> Coefficients:

@@ -18,6 +18,7 @@ import create_bin
 from facegcn.assets import worlds
 from facegcn.config import Config
 from facegcn.errors import Rejected
+from facegcn.landmarks import read_points, write_points
 from facegcn.photos import packed_file, packing, reading
 from facegcn.photos.splits import split_names
 
@@ -39,8 +40,8 @@ def folder(tmp_path, rng):
         rgba = rng.integers(0, 256, (SIZE, SIZE, 4), np.uint8)
         rgba[:8, :, 3], rgba[20:30, :, 3] = 0, 255
         assert cv2.imwrite(str(path / f"face{i:02d}.png"), rgba)
-    reading.write_points(str(path / "face03.txt"), rng.random((68, 2)) * SIZE)
-    reading.write_points(str(path / "face04.txt"), FACE[:, :2] * 10 + 30)
+    write_points(str(path / "face03.txt"), rng.random((68, 2)) * SIZE)
+    write_points(str(path / "face04.txt"), FACE[:, :2] * 10 + 30)
     return path
 
 
@@ -151,7 +152,7 @@ def test_photos_become_segmented_pngs_and_a_packed_file(tmp_path, monkeypatch, c
     for i, name in enumerate(names):
         kept = str(crops / name)
         np.testing.assert_array_equal(reading.read_image(kept + ".png"), records[i])
-        np.testing.assert_allclose(reading.read_points(kept + ".txt"), points[i], atol=0.006)
+        np.testing.assert_allclose(read_points(kept + ".txt"), points[i], atol=0.006)
     assert np.isnan(landmarks).all()
     assert np.abs(points[0] - points[1]).max() < 3
     # The mask of the user's own keeps label 3, the left half of the face, and nothing else.
@@ -169,7 +170,7 @@ def test_masks_that_do_not_fit_are_named(tmp_path, mask, message):
     source = tmp_path / "photos"
     source.mkdir()
     cv2.imwrite(str(source / "face.png"), skimage.data.astronaut())
-    reading.write_points(str(source / "face.txt"),
+    write_points(str(source / "face.txt"),
                         np.array([[203, 101], [246, 103], [224, 127], [203, 140], [245, 140]]))
     with pytest.raises(Rejected, match=message):
         packing.load_photo(str(source / "face.png"), FACE, SIZE, packing.MaskSource(str(tmp_path)))

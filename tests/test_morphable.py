@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from facegcn.assets.check import check_model
 from facegcn.errors import ModelFileError
+from facegcn.landmarks import FIVE_POINT_LANDMARKS
 from facegcn.model_format import ARRAYS
-from facegcn.morphable import FIVE_POINT_LANDMARKS, MorphableModel
+from facegcn.morphable import MorphableModel
 from tests.faces import half_ellipsoid
 
 

@@ -8,7 +8,8 @@ import yaml
 
 import create_bin
 import main
-from facegcn.fitting import CoefficientFitter, landmark_targets
+from facegcn.fitting import CoefficientFitter
+from facegcn.landmarks import landmark_targets
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
 from facegcn.portraits.maker import PortraitMaker
 from facegcn.training.regressor_stage import TruthLoss

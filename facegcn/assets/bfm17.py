@@ -17,7 +17,8 @@ from facegcn.assets import bfm_regions
 from facegcn.assets.bfm_files import ALBEDO, EXPRESSION, IDENTITY
 from facegcn.assets.converters import converter_version
 from facegcn.errors import BrokenFile, ModelFileError, UserError, log
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT
+from facegcn.morphable import MorphableModel
 
 _DECIMETRE = 0.01  # per millimetre
 

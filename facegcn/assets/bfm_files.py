@@ -14,7 +14,7 @@ import numpy as np
 
 from facegcn.assets.matfile import ArraySpec, AtLeast, check_arrays
 from facegcn.errors import BrokenFile
-from facegcn.morphable import LANDMARK_COUNT
+from facegcn.landmarks import LANDMARK_COUNT
 
 FULL_VERTICES = 53490  # BFM09 [Paysan et al. 2009]
 EXPRESSION_VERTICES = 53215  # the expression basis [Guo et al. 2018, 3DFace]

@@ -15,7 +15,7 @@ from facegcn import files
 from facegcn.assets import bfm09, bfm_files
 from facegcn.config import Config
 from facegcn.errors import BinFileError, BrokenFile, ModelFileError, UserError
-from facegcn.fitting import landmark_targets
+from facegcn.landmarks import landmark_targets
 from facegcn.morphable import MorphableModel
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos

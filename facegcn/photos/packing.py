@@ -19,7 +19,7 @@ import tqdm
 from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
 from facegcn.files import check_name, check_writable, write_text
-from facegcn.morphable import LANDMARK_COUNT
+from facegcn.landmarks import LANDMARK_COUNT, five_points, points_beside, write_points
 from facegcn.photos import packed_file, reading
 from facegcn.photos.companions import MaskSource, own_mask
 from facegcn.photos.skin import crop_mask
@@ -81,7 +81,7 @@ def load_segmented(path: str, size: int) -> Item:
         Rejected: unreadable, no alpha, another size, no skin at all, or a bad landmark file.
     """
     try:
-        rgba, points = reading.read_image(path), reading.points_beside(path)
+        rgba, points = reading.read_image(path), points_beside(path)
     except PhotoError as error:
         raise Rejected(str(error)) from error
     return Item(_stem(path), checked_rgba(rgba, size), points)
@@ -122,7 +122,7 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
     """
     try:
         image, points = reading.read_image(path), (listed or {}).get(_stem(path))
-        points = reading.points_beside(path) if points is None else points
+        points = points_beside(path) if points is None else points
         aligned = reading.align_photo(image, points, five_points_3d, size)
         mask = own_mask(path, image.shape[:2], aligned.crop, masks)
     except (PhotoError, MaskError) as error:
@@ -172,7 +172,7 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
             if folder:
                 write_png(os.path.join(folder, item.name + ".png"), item.rgba)
                 if item.points is not None:
-                    reading.write_points(os.path.join(folder, item.name + ".txt"), item.points)
+                    write_points(os.path.join(folder, item.name + ".txt"), item.points)
             points.append(item.points)
             if len(shown) < _SHEET_PHOTOS:
                 shown.append(item)
@@ -279,7 +279,7 @@ def _point_arrays(points: list) -> tuple[np.ndarray, np.ndarray]:
     landmarks = np.full((len(points), LANDMARK_COUNT, 2), np.nan, np.float32)
     for row, known in enumerate(points):
         if known is not None:
-            five[row] = reading.five_points(known)
+            five[row] = five_points(known)
             if len(known) == LANDMARK_COUNT:
                 landmarks[row] = known
     return five, landmarks

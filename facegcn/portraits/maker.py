@@ -22,7 +22,8 @@ import tqdm
 
 from facegcn import camera, geometry
 from facegcn.files import write_npz, write_text
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT
+from facegcn.morphable import MorphableModel
 from facegcn.portraits import formation
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits import scene as portrait_scene

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from facegcn import camera, lighting
-from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT, five_points
+from facegcn.morphable import MorphableModel
 from facegcn.portraits import formation
 
 #: Pixels that one decimetre has in an aligned crop of 224 pixels (Deng et al. 2019).
@@ -67,7 +68,7 @@ class CoefficientSampler:
             marks: (68, 3) landmarks, rotated, not yet translated.
             rng: random generator.
         """
-        five = np.stack([marks[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
+        five = five_points(marks)
         scale = ALIGNED_SCALE * np.clip(1 + rng.normal(0, 0.03), 0.92, 1.08)
         center = _ALIGNED_SIZE / 2 + np.clip(rng.normal(0, 2.0, 2), -6, 6)
         translation = np.zeros(3, np.float32)
