@@ -218,9 +218,8 @@ def test_released_weights_that_do_not_fit_are_all_named(hierarchy):
         np.testing.assert_array_equal(old, new)
 
 
-def test_names_of_the_reference_case(shared, hierarchy):
-    with np.load(shared / "reference" / "released_code_resnet.npz") as case:
-        expected = {name[2:-2] for name in case.files if name.startswith("w/")}
+def test_names_of_the_reference_case(released_case, hierarchy):
+    expected = {name[2:-2] for name in released_case if name.startswith("w/")}
     assert set(released_names(build_texture_network("resnet", hierarchy, EMBEDDING))) == expected
 
 

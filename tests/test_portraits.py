@@ -14,11 +14,10 @@ from facegcn import camera, geometry, lighting, rasterizer
 from facegcn.assets import worlds
 from facegcn.config import Config
 from facegcn.morphable import MorphableModel
-from facegcn.portraits import formation
+from facegcn.portraits import details, formation
 from facegcn.portraits import maker as portraits
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits.__main__ import main
-from facegcn.portraits.details import AlbedoDetails
 from facegcn.portraits.sampling import CoefficientSampler
 from facegcn.training import regressor_stage
 
@@ -89,7 +88,7 @@ def test_numpy_formulas_agree_with_the_tensorflow_ones(face, rng):
     np.testing.assert_allclose(formation.rotation_matrix(angles), geometry.rotation_matrix(angles[None])[0],
                                atol=1e-6)
     vertices = (face.mean_shape + rng.normal(0, 0.01, face.mean_shape.shape)).astype(np.float32)
-    normals = formation.vertex_normals(vertices, face.triangles)
+    normals = geometry.vertex_normals_numpy(vertices, face.triangles)
     np.testing.assert_allclose(normals, geometry.vertex_normals(vertices[None], face.triangles)[0], atol=2e-4)
     gamma = rng.normal(0, 0.3, 27).astype(np.float32)
     expected = lighting.shading(normals[None], gamma[None])[0]
@@ -107,6 +106,26 @@ def test_clip_coordinates_project_as_the_camera_and_push_only_changes_depth(face
     moved = formation.clip_coordinates(face.mean_shape - np.float32((0, 0, 0.5)))
     np.testing.assert_allclose(far[:, 2] / far[:, 3], moved[:, 2] / moved[:, 3], atol=1e-5)
     assert (far[:, 2] > near[:, 2]).all()
+
+
+# -------------------------------------------------------------------- regions
+def _even_odd(points, corners):
+    """Whether points (n, 2) lie in a polygon, by counting the edges that a ray to the right crosses."""
+    crossings = np.zeros(len(points), int)
+    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0)):
+        for n, (x, y) in enumerate(points):
+            if (ay > y) != (by > y):
+                crossings[n] += x < ax + (y - ay) / (by - ay) * (bx - ax)
+    return crossings % 2 == 1
+
+
+@pytest.mark.parametrize("corners", [3, 6, 12])
+def test_regions_are_polygons_of_the_even_odd_rule(corners, rng):
+    """Random outlines cross themselves; an eye's or a lip's must not, but nobody promises it."""
+    outline = rng.normal(size=(corners, 2))
+    points = rng.normal(size=(300, 2))
+    distance = details._signed_distance(points, outline)
+    np.testing.assert_array_equal(distance < 0, _even_odd(points, outline))
 
 
 # -------------------------------------------------------------------- one portrait
@@ -236,9 +255,9 @@ def test_details_lie_outside_the_albedo_basis(face, maker, made):
 
 
 def test_details_are_where_they_belong(face, rng):
-    details = AlbedoDetails(face)
+    painter = details.AlbedoDetails(face)
     flat = np.full((face.vertex_count, 3), 180.0, np.float32)
-    painted = np.mean([details.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(40)], axis=0)
+    painted = np.mean([painter.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(40)], axis=0)
     darker = 180 - painted.mean(axis=1)
     xy = face.mean_shape[:, :2]
     brow = np.linalg.norm(xy - (0.3, 0.5), axis=1) < 0.06
@@ -254,7 +273,7 @@ def test_details_are_where_they_belong(face, rng):
 
 def test_the_input_albedo_is_left_alone(face, rng):
     flat = np.full((face.vertex_count, 3), 180.0, np.float32)
-    AlbedoDetails(face).paint(flat, np.float32((30, 22, 18)), rng)
+    details.AlbedoDetails(face).paint(flat, np.float32((30, 22, 18)), rng)
     assert (flat == 180).all()
 
 

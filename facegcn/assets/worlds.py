@@ -46,7 +46,7 @@ def load_morphable(config: Config) -> MorphableModel:
     if config.world == "bfm09" and not config.model_file and not os.path.exists(path) \
             and bfm_files.has_sources(config.root_dir):
         log.info("making %s from the official files in %s", path, config.root_dir)
-        bfm09.convert(config.root_dir).save(path)
+        bfm09.convert_bfm09(config.root_dir).save(path)
     if not os.path.exists(path):
         cure = own_model_cure(config.world) if config.model_file else _CURES[config.world].format(path=path)
         raise UserError(f"the morphable model {path} is not there: {cure}")
