@@ -11,7 +11,7 @@ from facegcn.config import Config
 from facegcn.errors import BinFileError, BrokenFile, UserError
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, albedo_truth, read_packed
-from facegcn.reconstruction.reconstructor import packed_jobs
+from facegcn.reconstruction.jobs import packed_jobs
 from facegcn.training import encoding
 
 
@@ -74,7 +74,7 @@ def test_a_photo_keeps_its_landmarks_and_a_made_portrait_its_truth(world):
     assert packed.truth_row.tolist() == [-1, 0, 1] and packed.truth.shape == (2, 5, 3)
     assert np.isfinite(packed.targets[0, :68]).all()
     assert np.isnan(packed.targets[1:]).all(), "exact landmarks are for measuring"
-    photo, held = packed_jobs(packed, [0, 2])
+    photo, held = (job.load() for job in packed_jobs(packed, [0, 2], 5))
     assert photo.truth is None and set(held.truth) == {"landmarks", "albedo", "visible"}
 
 
@@ -107,6 +107,6 @@ def test_a_damaged_record_is_named_wherever_it_is_met(world, monkeypatch):
     with pytest.raises(BinFileError, match="image 0 is damaged"):
         packed.photos([0])
     monkeypatch.setattr(encoding, "_key", lambda *arguments: "key")
-    encoder = SimpleNamespace(fit_steps=0, face_model=None)
+    encoder = SimpleNamespace(face_model=SimpleNamespace(morphable=SimpleNamespace(coefficient_count=3)))
     with pytest.raises(BinFileError, match="image 0 is damaged"):
         encoding.encode_packed(encoder, packed)
