@@ -13,8 +13,9 @@ import glob
 import os
 import sys
 
+from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
-from facegcn.errors import BinFileError, UserError
+from facegcn.errors import UserError, guarded, log
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
@@ -35,46 +36,51 @@ def parse_arguments(arguments=None):
             ("name", str, "data set name"), ("suffix", str, "suffix of the run folder's name"),
             ("model", str, "texture network: resnet or normal"), ("root_dir", str, "data folder"),
             ("batch_size", int, "photos a step"), ("epoch", int, "epochs of stage render"),
-            ("eval", float, "epochs between validations"), ("img_size", int, "crop width, pixels"),
+            ("eval", float, "epochs between validations, 0 = at the end"), ("img_size", int, "crop width, pixels"),
             ("nz", int, "latent width of the normal network"), ("lr", float, "learning rate"),
-            ("buffer_size", int, "shuffle buffer, images"), ("workers", int, "parallel readers"),
+            ("buffer_size", int, "no effect: an epoch is shuffled as a whole"), ("workers", int, "parallel readers"),
             ("drop_rate", float, "dropout of the embedding"),
             ("adv_lambda", float, "weight of the adversarial loss"), ("seed", int, "random seed")):
         add(f"--{name}", type=kind, help=text)
     add("--gan", action="store_const", const=True, help="train against an image critic")
     add("--wide", action="store_const", const=True, help="wider texture networks")
+    add("--debug", action="store_true", help="show the traceback of every error")
     return parser.parse_args(arguments)
 
 
-def train(config: Config, args) -> int:
-    """Stage rec, stage render, or what is missing of them, in one run folder."""
+def train(config: Config, args, begun: list) -> int:
+    """Stage rec, stage render, or what is missing of them, in one run folder, which is appended to ``begun``."""
     import keras
 
     from facegcn.assets.worlds import load_morphable, pack_made_portraits
     from facegcn.photos.packed_photos import read_packed
-    from facegcn.runs import frozen_networks
+    from facegcn.runs import RunFolder, frozen_networks
     from facegcn.training import texture_stage
     from facegcn.training.encoding import PhotoEncoder, encode_packed
     from model import build_critic, build_face_model
-    from utils import RunFolder
 
     morphable, run = load_morphable(config), None
     if args.restore:
         run = RunFolder.latest(config, morphable, "config.yaml")
         if run is None:
             raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
-        config = run.with_architecture(config)
+        config = run.continued(args)
+        morphable = load_morphable(config)
     packed = read_packed(config, morphable.vertex_count)
     keras.utils.set_random_seed(config.seed)
     face_model = build_face_model(config, morphable)
     other = _run_with_regressor(config, args.stage, morphable)
     if run is not None:
         run.check_frozen(face_model)
-    run = run or RunFolder.create(config)
+    else:
+        run = RunFolder.create(config)
+    begun.append(run)
+    run.open_log()
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
                     morphable=morphable.digest, images=split_sizes, frozen_networks=frozen_networks(face_model))
-    run.log(f"run folder {run.path}: {morphable.vertex_count:,} vertices, images {split_sizes}")
+    log.info("run folder %s%s: %s vertices, images %s", run.path, ", continued" if args.restore else "",
+             f"{morphable.vertex_count:,}", split_sizes)
 
     _provide_regressor(config, args.stage, run, other, face_model, packed)
     if args.stage == "rec":
@@ -87,9 +93,9 @@ def train(config: Config, args) -> int:
     critic = build_critic(config.img_size, config.critic_norm) if config.gan else None
     epochs_done = _load_imported(run, face_model.texture_network, critic)
     trainer = texture_stage.TextureTrainer(face_model, config, critic)
-    run.log(f"stage render: {config.epoch} epochs of {split_sizes['train']} photos, losses '{config.losses}'")
+    log.info("stage render: %d epochs of %d photos, losses '%s'", config.epoch, split_sizes["train"], config.losses)
     texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
-    run.log(f"done; sample sheets are in {run.file('samples')}")
+    log.info("done; sample sheets are in %s", run.file("samples"))
     return 0
 
 
@@ -98,7 +104,7 @@ def _run_with_regressor(config, stage, morphable):
 
     Raises UserError where the stage does not go with that.
     """
-    from utils import RunFolder
+    from facegcn.runs import RunFolder
 
     if config.regressor == "frozen":
         if stage == "rec":
@@ -123,18 +129,18 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
     from facegcn.training import regressor_stage
 
     if config.regressor == "frozen":
-        run.log(f"regressor: {face_model.regressor.path}, frozen")
+        log.info("regressor: %s, frozen", face_model.regressor.path)
         return
     own = run.file("regressor.npz")
-    begun = os.path.exists(run.file("checkpoints", "regressor", "checkpoint"))
+    begun = os.path.isdir(run.file("checkpoints", "regressor"))
     if stage != "rec" and os.path.exists(own):
-        run.log("regressor: the run's own")
+        log.info("regressor: the run's own")
     elif stage != "rec" and other is not None and not begun:
         load_weights(face_model.regressor, other.file("regressor.npz"))
         save_weights(face_model.regressor, own)
-        run.log(f"regressor: from {other.path} (--stage rec trains it anew)")
+        log.info("regressor: from %s (--stage rec trains it anew)", other.path)
     else:
-        run.log(f"stage rec: {config.rec_steps} steps of {config.rec_batch_size} made portraits")
+        log.info("stage rec: %d steps of %d made portraits", config.rec_steps, config.rec_batch_size)
         regressor_stage.train_regressor(face_model, config, run, packed)
         save_weights(face_model.regressor, own)
     load_weights(face_model.regressor, own)
@@ -153,7 +159,7 @@ def _load_imported(run, network, critic=None) -> int:
     if critic is not None and any(name.startswith("image_disc/") for name in arrays):
         load_released_weights(critic, arrays)
         loaded += " and critic"
-    print(f"{loaded}: {run.file(WEIGHTS_FILE)}")
+    log.info("%s: %s", loaded, run.file(WEIGHTS_FILE))
     return int(arrays["epochs_done"])
 
 
@@ -162,14 +168,15 @@ def test(config: Config, args) -> int:
     from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.assets.worlds import load_morphable
     from facegcn.identity.recognizers import load_recognizers
-    from facegcn.photos.packed_photos import read_packed
-    from facegcn.reconstruction.reconstructor import Reconstructor, load_jobs, packed_jobs, print_summary
+    from facegcn.reconstruction.reconstructor import Reconstructor
+    from facegcn.reconstruction.results import log_summary, prepare_output
+    from facegcn.runs import RunFolder
     from model import build_face_model
-    from utils import RunFolder, find_images, init_sampling
+    from utils import init_sampling
 
-    output = args.output or os.path.join("results", config.run_name)
-    if args.input and os.path.realpath(output) == os.path.realpath(args.input):
-        raise UserError(f"--output {output} is the --input folder: give another, or results are taken for photos")
+    paths = None if args.input is None else _photos(args.input)
+    output = os.path.join("results", config.run_name) if args.output is None else args.output
+    prepare_output(output, args.input)
     morphable, recognizers = load_morphable(config), load_recognizers(config)
     texture_run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
     if texture_run is None:
@@ -179,71 +186,103 @@ def test(config: Config, args) -> int:
     if texture_run is not None:
         texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
-    if args.input:
-        jobs = load_jobs(find_images(args.input), morphable, config.img_size)
-    else:
-        packed = read_packed(config, morphable.vertex_count)
-        jobs = packed_jobs(packed, packed.splits["test"], config.path(config.images))
-    adjacency = None
+    jobs, adjacency = _jobs(config, paths, morphable), None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         adjacency = hierarchy.adjacencies[0]
-    reconstructor = Reconstructor(face_model, adjacency, output, config.fit_steps, recognizers)
+    reconstructor = Reconstructor(face_model, adjacency, output, config.fit_steps, recognizers, args.debug)
     rows = reconstructor.run(jobs, config.test_batch_size)
-    print_summary(rows, jobs, output)
-    return 0 if any(job.rgba is not None for job in jobs) else 1
+    log_summary(rows, jobs, output, reconstructor.overview)
+    return 0 if any(job.written for job in jobs) else 1
+
+
+def _photos(given: str) -> list[str]:
+    """The image files of --input, without those that test mode wrote itself."""
+    from facegcn.reconstruction.results import without_results
+    from utils import find_images
+
+    if not given:
+        raise UserError("--input '' names no photo and no folder; leave the flag out for the held-out packed images")
+    paths = find_images(given)
+    photos = without_results(paths) if os.path.isdir(given) else paths
+    if not photos:
+        raise UserError(f"--input {given}: all {len(paths)} images in this folder are results of test mode")
+    return photos
+
+
+def _jobs(config, paths, morphable):
+    """What is to be reconstructed: image files, or the held-out packed images."""
+    from facegcn.photos.packed_photos import read_packed
+    from facegcn.reconstruction.jobs import packed_jobs, photo_jobs
+
+    if paths is not None:
+        return photo_jobs(paths, morphable, config.img_size)
+    packed = read_packed(config, morphable.vertex_count)
+    return packed_jobs(packed, packed.splits["test"], morphable.vertex_count)
 
 
 def _name_other_runs(config) -> None:
     """Says which trained runs the flags do not mean, so that a forgotten --gan is noticed."""
-    trained = glob.glob(os.path.join(config.runs_dir, f"[0-9]*-{config.name}-*", "texture.weights.h5"))
+    trained = glob.glob(os.path.join(glob.escape(config.runs_dir), f"[0-9]*-{glob.escape(config.name)}-*",
+                                     "texture.weights.h5"))
     if trained:
-        print(f"note: no trained run is called '{config.run_name}' for this face model, but there is "
-              f"{', '.join(sorted(os.path.dirname(path) for path in trained))}: give test mode the flags of training "
-              "(--model, --wide, --gan, --suffix)")
+        log.info("note: no trained run is called '%s' for this face model, but there is %s: give test mode the flags "
+                 "of training (--model, --wide, --gan, --suffix)", config.run_name,
+                 ", ".join(sorted(os.path.dirname(path) for path in trained)))
 
 
 def _load_trained(config, face_model, texture_run) -> None:
     """Loads what was trained, and says plainly what was not."""
     from facegcn.networks.regressor import load_weights
-    from utils import RunFolder
+    from facegcn.runs import RunFolder
 
     run = texture_run or RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
     if config.regressor == "frozen":
-        print(f"regressor: {face_model.regressor.path}, frozen")
+        log.info("regressor: %s, frozen", face_model.regressor.path)
     elif run is not None:
         load_weights(face_model.regressor, run.file("regressor.npz"))
-        print(f"regressor: {run.path}")
+        log.info("regressor: %s", run.path)
     else:
         start = "its starting weights" if config.regressor_start else "the mean face"
-        print(f"regressor: not trained, so every face begins at {start}"
-              + (" and is fitted to its photo" if config.fit_steps else "")
-              + "; train one with: python main.py --mode train --stage rec")
+        log.info("regressor: not trained, so every face begins at %s%s; train one with: python main.py --mode train "
+                 "--stage rec", start, " and is fitted to its photo" if config.fit_steps else "")
     if texture_run is None:
-        print("texture network: not trained; the coarse texture is completed with the colours seen in "
-              "the photo. Train one with: python main.py --mode train")
+        log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
+                 "the photo. Train one with: python main.py --mode train")
     elif os.path.exists(texture_run.file("texture.weights.h5")):
         face_model.texture_network.load_weights(texture_run.file("texture.weights.h5"))
-        print(f"texture network: {texture_run.path}")
+        log.info("texture network: %s", texture_run.path)
     else:
         _load_imported(texture_run, face_model.texture_network)
 
 
 def main(arguments=None) -> int:
-    """Returns the exit code: 0, 1 when test mode wrote nothing, 2 for a user's mistake, 130 when interrupted."""
-    args = parse_arguments(arguments)
-    try:
+    """Returns the exit code: 0, 1 when test mode wrote nothing, others as ``errors.guarded``."""
+    args, begun = parse_arguments(arguments), []
+
+    def program() -> int:
         config = config_from_arguments(args)
-        from facegcn.assets.check import require_assets  # imports TensorFlow, for which --help need not wait
+        start.tensorflow()  # behind everything that --help needs
+        from facegcn.assets.check import require_assets
+        from facegcn.photos.packed_file import damage_named
+        from facegcn.training.interruption import pipelines_ended
 
         require_assets(config, args.mode)
-        return train(config, args) if args.mode == "train" else test(config, args)
-    except (UserError, BinFileError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; --restore continues a training from its last checkpoint", file=sys.stderr)
-        return 130
+        with pipelines_ended(), damage_named():
+            return train(config, args, begun) if args.mode == "train" else test(config, args)
+
+    return guarded(program, args.debug, lambda: _what_is_kept(args.mode, begun))
+
+
+def _what_is_kept(mode: str, begun: list) -> str:
+    """What of an interrupted program's work is there."""
+    if mode == "test":
+        return "the photos that were written are whole"
+    if not begun:
+        return "nothing had begun"
+    if begun[0].has_checkpoint():
+        return f"--restore continues {begun[0].path} from its last checkpoint"
+    return f"{begun[0].path} has no checkpoint yet: --restore begins it anew"
 
 
 if __name__ == "__main__":

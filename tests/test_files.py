@@ -52,6 +52,30 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
     assert caught.value.filename == path and caught.value.errno == errno.ENOSPC and not os.listdir(tmp_path)
 
 
+def test_another_file_s_error_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, files.written_whole(str(tmp_path / "a.bin")):
+        open(tmp_path / "absent.png")
+    assert caught.value.filename == str(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "file", "file/deeper"])
+def test_a_folder_that_cannot_be_made_is_the_user_s_to_mend(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for write in (files.make_folder, lambda folder: files.check_writable(os.path.join(folder, "a.bin")),
+                  lambda folder: files.write_text(os.path.join(folder, "a.txt"), "")):
+        with pytest.raises(UserError, match=f"the folder .*{folder} cannot be made"):
+            write(folder)
+
+
+def test_what_can_be_written_is_found_out_without_a_trace(tmp_path):
+    files.write_text(str(tmp_path / "a.bin"), "former")
+    files.check_writable(str(tmp_path / "a.bin"))
+    assert os.listdir(tmp_path) == ["a.bin"] and (tmp_path / "a.bin").read_text() == "former"
+    with pytest.raises(UserError, match="is a folder"):
+        files.check_writable(str(tmp_path))
+
+
 def test_content_is_on_the_disk_before_the_name_appears(tmp_path, monkeypatch):
     order = []
     sync, replace = os.fsync, os.replace

@@ -110,6 +110,34 @@ def test_without_landmarks_the_photo_decides_and_the_start_holds(face_model, por
     assert np.linalg.norm(moved[1] - moved[0], axis=-1).mean() < 3.0
 
 
+def test_no_photo_without_landmarks_is_explained_worse_than_by_its_start(face_model, portrait):
+    """Although the albedo, which the fit may use on its way, is put back."""
+    rgba, coeff, _ = portrait
+    none = np.stack([fitting.landmark_targets(None)] * 2)
+    fitter = fitting.CoefficientFitter(face_model, steps=60)
+    albedo = slice(*np.cumsum(face_model.morphable.part_sizes)[1:3])
+    for seed in range(4):
+        start = coeff + np.random.default_rng(seed).normal(0, 0.05, coeff.shape).astype(np.float32)
+        start[:, albedo] += np.random.default_rng(seed).normal(0, 1.0, start[:, albedo].shape)
+        fitted = fitter(rgba, start, none)
+        for i in range(2):
+            before, after = (fitting.photo_losses(face_model, rgba[i:i + 1], c[i:i + 1], none[:1])["photo"]
+                             for c in (start, fitted))
+            assert after <= before
+
+
+def test_a_photo_whose_fit_is_not_finite_keeps_its_start(face_model, portrait):
+    rgba, coeff, targets = portrait
+    spoilt = np.array(rgba)
+    spoilt[0, 20:40, 20:40] = np.nan
+    start = np.zeros_like(coeff)
+    fitter = fitting.CoefficientFitter(face_model, steps=10)
+    fitted, sound = fitter(spoilt, start, targets), fitter(rgba, start, targets)
+    np.testing.assert_array_equal(fitted[0], start[0])
+    np.testing.assert_allclose(fitted[1], sound[1], atol=1e-5)
+    assert np.abs(sound[1]).max() > 0.01
+
+
 def test_trust_scales_a_photos_landmarks(face_model, portrait):
     _, coeff, targets = portrait
     projected = face_model.geometry(np.zeros_like(coeff))["landmarks"]

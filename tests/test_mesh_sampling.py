@@ -23,6 +23,7 @@ from facegcn.errors import BrokenFile
 from facegcn.mesh.closest_point import closest_points
 from facegcn.mesh.decimation import DecimationError, decimate
 from mesh_sampling import adjacency, generate_transform_matrices, graph_laplacian
+from tests.faces import half_ellipsoid
 
 
 def grid(rows, columns, height):
@@ -310,12 +311,8 @@ def test_template_of_bfm_size_takes_seconds(rng):
     assert sizes[0] == 35721 and sizes[1:] == pytest.approx([8931, 2233, 559, 140], abs=2)
 
 
-def test_command_line_prints_the_levels(tmp_path, capsys, rng):
-    from facegcn.morphable import MorphableModel
-    vertices, triangles = bumpy(rng, 40, 30)
-    basis = np.zeros((1200, 3, 1))
-    MorphableModel(vertices, basis, basis, vertices, basis, triangles, np.zeros(68), np.arange(5),
-                   np.zeros((2, 2))).save(str(tmp_path / "model.npz"))
+def test_command_line_prints_the_levels(tmp_path, capsys):
+    half_ellipsoid(40, 30).save(str(tmp_path / "model.npz"))
     assert mesh_sampling.main(["--model", str(tmp_path / "model.npz")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0", "1200", "2262", "3461"] and lines[2].split()[:2] == ["1", "300"]

@@ -210,7 +210,7 @@ def has_sources(folder: str) -> bool:
 
 
 def read_files(folder: str) -> list[OfficialFile]:
-    """The files that a model is made of in a folder, of those that are there: what ``bfm09.convert`` opens.
+    """The files that a model is made of in a folder, of those that are there: what ``bfm09.convert_bfm09`` opens.
 
     Where neither all of ``PARTS`` nor ``FINISHED`` is there, those that it will open once the set is complete.
     """

@@ -150,7 +150,7 @@ ARCHITECTURES = {
                          True, _SUPERFLUOUS)}
 
 
-def convert(command: str, source: str, out: str) -> str:
+def convert_recognizer(command: str, source: str, out: str) -> str:
     """Converts a published checkpoint; the version of LightCNN-29 is recognised by its feature layer.
 
     Args:

@@ -137,10 +137,10 @@ def _smile(morphable):
         weight[list(corners)] = 2.0
     target[[50, 51, 52, 61, 62, 63], 1] = 0.05 * width
     basis = weight[..., None] * morphable.exp_basis[morphable.landmarks]
-    basis = basis.reshape(-1, basis.shape[2])
+    basis = basis.reshape(3 * LANDMARK_COUNT, basis.shape[2])
     stiffness = (0.03 * width) ** 2 * np.eye(basis.shape[1])
     smile = np.linalg.solve(basis.T @ basis + stiffness, basis.T @ (weight * target).ravel())
-    return smile / max(np.abs(smile).max() / 2.0, 1.0)
+    return smile / max(np.abs(smile).max(initial=0.0) / 2.0, 1.0)
 
 
 def _is_human(color):
