@@ -2,7 +2,8 @@
 
 Every region comes from the 68 iBUG landmarks of the mean shape seen from the front, so it works
 with any morphable model. Lengths are decimetres of a face whose outer eye corners are 0.9 dm apart
-(a model of another size is scaled to it). Colours are RGB levels in [0, 255].
+(a model of another size is scaled to it). Colours are RGB levels in [0, 255]. What differs between people is in
+``looks``; places and widths of the regions, here, were judged by eye on the mean face.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The head's parts are coarse surfaces in the axes of the unposed face (decimetre), placed by its
 68 landmarks, lit and drawn together with the face, so that hair and clothes cover it and are
-covered by it as in a photo. They are not the face: alpha is 0 there.
+covered by it as in a photo. They are not the face: alpha is 0 there. What differs between people is in ``looks``; the
+fixed proportions, here, were judged by eye.
 """
 
 from __future__ import annotations
