@@ -5,24 +5,24 @@
     python create_bin.py --config configs/ict.yaml --input DIR  segmented RGBA PNGs -> packed
 
 A photo's points come from --landmarks, else from NAME.lm68.txt or NAME.txt beside it (5 or 68 rows "x y"),
-else MTCNN finds them. Lists of train, validation and test images and a contact sheet are written beside the file.
+else MTCNN finds them. The file beside the packed one, NAME.records.npz, holds names, points and the split into train,
+validation and test images; lists of these and a contact sheet are written for the eye.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import os
 import sys
 
-from facegcn.assets.worlds import ensure_demo_portraits, load_morphable
+from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
-from facegcn.errors import BinFileError, Rejected, UserError
-from facegcn.photos import packed_file, packing
-from facegcn.photos.companions import label_numbers, read_landmark_list
-from utils import find_images
+from facegcn.errors import BinFileError, Rejected, UserError, guarded, log
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
+EXIT_NOTHING_PACKED = 1
 
 
 def parse_arguments(arguments=None):
@@ -32,8 +32,10 @@ def parse_arguments(arguments=None):
     add("--config", default=DEFAULT_CONFIG, help="YAML file of settings")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override any setting; repeatable")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--input", metavar="DIR", help="segmented RGBA PNGs (default: the config's images)")
-    source.add_argument("--photos", metavar="DIR", help="raw photos; their crops are kept in the config's images")
+    source.add_argument("--input", metavar="DIR", help="segmented RGBA PNGs (default: the config's images; in the "
+                        "demo world its made portraits)")
+    source.add_argument("--photos", metavar="DIR", help="raw photos; their crops are kept in crops-NAME beside "
+                        "NAME.bin")
     source.add_argument("--legacy-float32", metavar="FILE", help="convert a file of the released code's layout")
     add("--landmarks", metavar="FILE", help="with --photos: lines of a file name and x, y of 5 or 68 points, such as "
         "CelebA's list_landmarks_celeba.txt")
@@ -46,41 +48,75 @@ def parse_arguments(arguments=None):
     for name, kind, text in (("root_dir", str, "data folder"), ("img_size", int, "crop width, pixels"),
                              ("seed", int, "seed of the split"), ("workers", int, "parallel readers")):
         add(f"--{name}", type=kind, help=text)
+    add("--debug", action="store_true", help="show where in the program a mistake came up")
     return parser.parse_args(arguments)
 
 
-def pack_photos(config: Config, args, out: str) -> packing.Summary:
-    """Photos -> segmented PNGs in the config's images folder -> packed file."""
+def check_arguments(args) -> None:
+    """Raises UserError where the flags do not go together."""
+    for flag in ("--input", "--photos", "--legacy-float32", "--landmarks", "--masks", "--skin-labels", "--out",
+                 "--root_dir"):
+        if getattr(args, flag[2:].replace("-", "_")) == "":
+            raise UserError(f"{flag} is empty: write a value behind it, or leave it out")
+    if (args.masks or args.skin_only or args.landmarks) and not args.photos:
+        raise UserError("--landmarks, --masks and --skin-only go with --photos; segmented PNGs are aligned and "
+                        "carry their mask as alpha")
+    if args.skin_labels and not args.masks:
+        raise UserError("--skin-labels says which values of your own masks mean skin: it goes with --masks DIR")
+    if args.masks and not os.path.isdir(args.masks):
+        raise UserError(f"--masks {args.masks}: there is no such folder")
+
+
+def pack_photos(config: Config, args, out: str):
+    """Photos -> segmented PNGs in a folder of this packed file's own -> packed file."""
+    from facegcn.assets.worlds import load_morphable
+    from facegcn.photos import packing
+    from facegcn.photos.companions import label_numbers, read_landmark_list
+    from utils import find_images
+
     masks = packing.MaskSource(args.masks or "", label_numbers(args.skin_labels), not args.skin_only)
-    if masks.folder and not os.path.isdir(masks.folder):
-        raise UserError(f"--masks {masks.folder}: there is no such folder")
     listed = read_landmark_list(args.landmarks) if args.landmarks else None
     paths = find_images(args.photos, "--photos")
+    folder, name = os.path.split(os.path.abspath(out))
+    crops = os.path.join(folder, f"crops-{os.path.splitext(name)[0]}")
+    if os.path.realpath(os.path.dirname(os.path.abspath(paths[0]))) == os.path.realpath(crops):
+        raise UserError(f"{crops} holds crops that an earlier packing made: pack them with --input, or their photos "
+                        "with --photos")
     load = functools.partial(packing.load_photo, five_points_3d=load_morphable(config).five_points,
                              size=config.img_size, masks=masks, listed=listed)
-    return packing.pack(paths, load, config, out, keep_in=config.path(config.images))
+    return packing.pack(paths, load, config, out, crops=crops)
 
 
-def pack_segmented(config: Config, folder: str | None, out: str) -> packing.Summary:
-    """A folder of segmented PNGs -> packed file; without one, the config's, made first in the demo world."""
-    flag = "--input"
-    if folder is None:
-        flag = "images"
-        folder = ensure_demo_portraits(config) if config.world == "demo" else config.path(config.images)
+def pack_segmented(config: Config, folder: str | None, out: str):
+    """A folder of segmented PNGs -> packed file; without one, the config's, or the demo world's made portraits."""
+    from facegcn.assets.worlds import ensure_demo_portraits
+    from facegcn.photos import packing
+    from utils import find_images
+
+    if folder is None and config.world == "demo":
+        paths = ensure_demo_portraits(config)
+    elif folder is None:
+        folder = config.path(config.images)
         if not os.path.isdir(folder):
-            raise UserError(f"there are no segmented images at {folder}: make them from photos with "
-                            "--photos DIR, or give a folder of RGBA PNGs with --input DIR")
-    paths = find_images(folder, flag)
-    return packing.pack(paths, functools.partial(packing.load_segmented, size=config.img_size), config, out)
+            raise UserError(f"there are no segmented images at {folder}: pack photos with --photos DIR, or a folder "
+                            "of RGBA PNGs with --input DIR")
+        paths = find_images(folder, "images")
+    else:
+        paths = find_images(folder, "--input")
+    truth = os.path.join(os.path.dirname(paths[0]), "truth")
+    return packing.pack(paths, functools.partial(packing.load_segmented, size=config.img_size), config, out,
+                        truth_folder=truth if os.path.isdir(truth) else "")
 
 
-def pack_legacy(config: Config, path: str, out: str) -> packing.Summary:
+def pack_legacy(config: Config, path: str, out: str):
     """A file of the released code's float32 layout -> packed file."""
-    records = packed_file.open_legacy(path, config.img_size)
+    from facegcn.photos import packing, released_layout
+
+    records = released_layout.open_legacy(path, config.img_size)
 
     def load(index):
         try:
-            rgba = packed_file.legacy_to_uint8(records[index])
+            rgba = released_layout.legacy_to_uint8(records[index])
         except BinFileError as error:
             raise Rejected(str(error)) from error
         return packing.Item(f"record_{index:06d}", packing.checked_rgba(rgba, config.img_size))
@@ -88,28 +124,31 @@ def pack_legacy(config: Config, path: str, out: str) -> packing.Summary:
     return packing.pack(range(len(records)), load, config, out)
 
 
+def run(args) -> int:
+    """Packs what the command line asks for; returns the exit code."""
+    if args.debug:
+        log.setLevel(logging.DEBUG)
+    check_arguments(args)
+    config = config_from_arguments(args)
+    out = args.out or config.path(config.bin_file)
+    start.tensorflow()
+    from facegcn.photos import packing
+
+    packing.check_writable(out)
+    if args.photos:
+        summary = pack_photos(config, args, out)
+    elif args.legacy_float32:
+        summary = pack_legacy(config, args.legacy_float32, out)
+    else:
+        summary = pack_segmented(config, args.input, out)
+    log.info("%s", packing.report(summary))
+    return 0 if summary.records else EXIT_NOTHING_PACKED
+
+
 def main(arguments=None) -> int:
-    """Returns the exit code: 0, 1 when nothing could be packed, 2 for a mistake the user can mend."""
+    """Returns the exit code: 0, 1 when nothing could be packed, else as ``errors.guarded``."""
     args = parse_arguments(arguments)
-    try:
-        config = config_from_arguments(args)
-        out = args.out or config.path(config.bin_file)
-        if (args.masks or args.skin_only or args.landmarks) and not args.photos:
-            raise UserError("--landmarks, --masks and --skin-only go with --photos; segmented PNGs are aligned and "
-                            "carry their mask as alpha")
-        if args.skin_labels and not args.masks:
-            raise UserError("--skin-labels says which values of your own masks mean skin: it goes with --masks DIR")
-        if args.photos:
-            summary = pack_photos(config, args, out)
-        elif args.legacy_float32:
-            summary = pack_legacy(config, args.legacy_float32, out)
-        else:
-            summary = pack_segmented(config, args.input, out)
-    except (UserError, BinFileError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(packing.report(summary))
-    return 0 if summary.names else 1
+    return guarded(lambda: run(args), args.debug, lambda: "nothing was packed; what was there is as it was")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import glob
 import os
 import sys
 
+from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
-from facegcn.errors import BinFileError, UserError
+from facegcn.errors import UserError, guarded, log
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
@@ -35,46 +36,51 @@ def parse_arguments(arguments=None):
             ("name", str, "data set name"), ("suffix", str, "suffix of the run folder's name"),
             ("model", str, "texture network: resnet or normal"), ("root_dir", str, "data folder"),
             ("batch_size", int, "photos a step"), ("epoch", int, "epochs of stage render"),
-            ("eval", float, "epochs between validations"), ("img_size", int, "crop width, pixels"),
+            ("eval", float, "epochs between validations, 0 = at the end"), ("img_size", int, "crop width, pixels"),
             ("nz", int, "latent width of the normal network"), ("lr", float, "learning rate"),
-            ("buffer_size", int, "shuffle buffer, images"), ("workers", int, "parallel readers"),
+            ("buffer_size", int, "no effect: an epoch is shuffled as a whole"), ("workers", int, "parallel readers"),
             ("drop_rate", float, "dropout of the embedding"),
             ("adv_lambda", float, "weight of the adversarial loss"), ("seed", int, "random seed")):
         add(f"--{name}", type=kind, help=text)
     add("--gan", action="store_const", const=True, help="train against an image critic")
     add("--wide", action="store_const", const=True, help="wider texture networks")
+    add("--debug", action="store_true", help="show the traceback of every error")
     return parser.parse_args(arguments)
 
 
-def train(config: Config, args) -> int:
-    """Stage rec, stage render, or what is missing of them, in one run folder."""
+def train(config: Config, args, begun: list) -> int:
+    """Stage rec, stage render, or what is missing of them, in one run folder, which is appended to ``begun``."""
     import keras
 
     from facegcn.assets.worlds import load_morphable, pack_made_portraits
     from facegcn.photos.packed_photos import read_packed
-    from facegcn.runs import frozen_networks
+    from facegcn.runs import RunFolder, frozen_networks
     from facegcn.training import texture_stage
     from facegcn.training.encoding import PhotoEncoder, encode_packed
     from model import build_critic, build_face_model
-    from utils import RunFolder
 
     morphable, run = load_morphable(config), None
     if args.restore:
         run = RunFolder.latest(config, morphable, "config.yaml")
         if run is None:
             raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
-        config = run.with_architecture(config)
+        config = run.continued(args)
+        morphable = load_morphable(config)
     packed = read_packed(config, morphable.vertex_count)
     keras.utils.set_random_seed(config.seed)
     face_model = build_face_model(config, morphable)
     other = _run_with_regressor(config, args.stage, morphable)
     if run is not None:
         run.check_frozen(face_model)
-    run = run or RunFolder.create(config)
+    else:
+        run = RunFolder.create(config)
+    begun.append(run)
+    run.open_log()
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
                     morphable=morphable.digest, images=split_sizes, frozen_networks=frozen_networks(face_model))
-    run.log(f"run folder {run.path}: {morphable.vertex_count:,} vertices, images {split_sizes}")
+    log.info("run folder %s%s: %s vertices, images %s", run.path, ", continued" if args.restore else "",
+             f"{morphable.vertex_count:,}", split_sizes)
 
     _provide_regressor(config, args.stage, run, other, face_model, packed)
     if args.stage == "rec":
@@ -87,9 +93,9 @@ def train(config: Config, args) -> int:
     critic = build_critic(config.img_size, config.critic_norm) if config.gan else None
     epochs_done = _load_imported(run, face_model.texture_network, critic)
     trainer = texture_stage.TextureTrainer(face_model, config, critic)
-    run.log(f"stage render: {config.epoch} epochs of {split_sizes['train']} photos, losses '{config.losses}'")
+    log.info("stage render: %d epochs of %d photos, losses '%s'", config.epoch, split_sizes["train"], config.losses)
     texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
-    run.log(f"done; sample sheets are in {run.file('samples')}")
+    log.info("done; sample sheets are in %s", run.file("samples"))
     return 0
 
 
@@ -98,7 +104,7 @@ def _run_with_regressor(config, stage, morphable):
 
     Raises UserError where the stage does not go with that.
     """
-    from utils import RunFolder
+    from facegcn.runs import RunFolder
 
     if config.regressor == "frozen":
         if stage == "rec":
@@ -123,18 +129,18 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
     from facegcn.training import regressor_stage
 
     if config.regressor == "frozen":
-        run.log(f"regressor: {face_model.regressor.path}, frozen")
+        log.info("regressor: %s, frozen", face_model.regressor.path)
         return
     own = run.file("regressor.npz")
-    begun = os.path.exists(run.file("checkpoints", "regressor", "checkpoint"))
+    begun = os.path.isdir(run.file("checkpoints", "regressor"))
     if stage != "rec" and os.path.exists(own):
-        run.log("regressor: the run's own")
+        log.info("regressor: the run's own")
     elif stage != "rec" and other is not None and not begun:
         load_weights(face_model.regressor, other.file("regressor.npz"))
         save_weights(face_model.regressor, own)
-        run.log(f"regressor: from {other.path} (--stage rec trains it anew)")
+        log.info("regressor: from %s (--stage rec trains it anew)", other.path)
     else:
-        run.log(f"stage rec: {config.rec_steps} steps of {config.rec_batch_size} made portraits")
+        log.info("stage rec: %d steps of %d made portraits", config.rec_steps, config.rec_batch_size)
         regressor_stage.train_regressor(face_model, config, run, packed)
         save_weights(face_model.regressor, own)
     load_weights(face_model.regressor, own)
@@ -153,7 +159,7 @@ def _load_imported(run, network, critic=None) -> int:
     if critic is not None and any(name.startswith("image_disc/") for name in arrays):
         load_released_weights(critic, arrays)
         loaded += " and critic"
-    print(f"{loaded}: {run.file(WEIGHTS_FILE)}")
+    log.info("%s: %s", loaded, run.file(WEIGHTS_FILE))
     return int(arrays["epochs_done"])
 
 
@@ -183,7 +189,7 @@ def test(config: Config, args) -> int:
         jobs = load_jobs(find_images(args.input), morphable, config.img_size)
     else:
         packed = read_packed(config, morphable.vertex_count)
-        jobs = packed_jobs(packed, packed.splits["test"], config.path(config.images))
+        jobs = packed_jobs(packed, packed.splits["test"])
     adjacency = None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
@@ -230,20 +236,32 @@ def _load_trained(config, face_model, texture_run) -> None:
 
 
 def main(arguments=None) -> int:
-    """Returns the exit code: 0, 1 when test mode wrote nothing, 2 for a user's mistake, 130 when interrupted."""
-    args = parse_arguments(arguments)
-    try:
+    """Returns the exit code: 0, 1 when test mode wrote nothing, others as ``errors.guarded``."""
+    args, begun = parse_arguments(arguments), []
+
+    def program() -> int:
         config = config_from_arguments(args)
-        from facegcn.assets.check import require_assets  # imports TensorFlow, for which --help need not wait
+        start.tensorflow()  # behind everything that --help needs
+        from facegcn.assets.check import require_assets
+        from facegcn.photos.packed_file import damage_named
+        from facegcn.training.interruption import pipelines_ended
 
         require_assets(config, args.mode)
-        return train(config, args) if args.mode == "train" else test(config, args)
-    except (UserError, BinFileError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; --restore continues a training from its last checkpoint", file=sys.stderr)
-        return 130
+        with pipelines_ended(), damage_named():
+            return train(config, args, begun) if args.mode == "train" else test(config, args)
+
+    return guarded(program, args.debug, lambda: _what_is_kept(args.mode, begun))
+
+
+def _what_is_kept(mode: str, begun: list) -> str:
+    """What of an interrupted program's work is there."""
+    if mode == "test":
+        return "the photos that were written are whole"
+    if not begun:
+        return "nothing had begun"
+    if begun[0].has_checkpoint():
+        return f"--restore continues {begun[0].path} from its last checkpoint"
+    return f"{begun[0].path} has no checkpoint yet: --restore begins it anew"
 
 
 if __name__ == "__main__":

@@ -70,9 +70,9 @@ class Config:
     test_count: int = setting(4096, RELEASED, least=0)
 
     # ---- demo world
-    #: Density of the procedural face: vertices, about. Below 1,000 eyes and lips have no triangles of their own;
+    #: Density of the procedural face: vertices, about. Below 2,000 eyes and lips have no triangles of their own;
     #: 8,000 train in minutes.
-    demo_vertices: int = setting(8000, OURS, least=1000, most=200_000)
+    demo_vertices: int = setting(8000, OURS, least=2000, most=200_000)
     #: Made portraits that are packed, held-out ones included; as many as ten minutes of training can use.
     demo_portraits: int = setting(448, OURS, least=3, most=1_000_000)
 

@@ -13,10 +13,14 @@ import hashlib
 import importlib.util
 import itertools
 import logging
+import lzma
 import math
 import os
+import struct
+import tokenize
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -25,6 +29,10 @@ from facegcn.errors import BrokenFile, UserError
 
 log = logging.getLogger("facegcn")
 
+#: What NumPy, zipfile and the decompressors raise for a file that is no whole ``.npz`` of arrays: a damaged flag
+#: asks for a password, a damaged size for all memory, a damaged array header is no Python that can be read.
+NPZ_ERRORS = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError,
+              tokenize.TokenError, struct.error, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 _NPZ_LIMIT = 64 << 30  # bytes an .npz may unpack to; a larger one is a mistake or a trap
 _NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, constant arrays come near it
 _NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
@@ -41,7 +49,7 @@ def written_whole(path: str) -> Iterator[str]:
     former one or the new one, whole. When the block fails, the former file stays and nothing else is left.
 
     Raises:
-        OSError: it cannot be written; with the file's name, whatever raised it.
+        OSError: it cannot be written; with the file's name, or that of the folder or file that stood in the way.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
@@ -55,7 +63,7 @@ def written_whole(path: str) -> Iterator[str]:
         os.replace(partial, path)
         _sync(folder)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or error.filename not in (None, partial):  # it tells of another file
             raise
         raise type(error)(error.errno, error.strerror, path) from error
     finally:
@@ -111,7 +119,7 @@ def read_npz(path: str, names=None) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in (headers if names is None else names)}
-    except Exception as error:
+    except NPZ_ERRORS as error:
         raise _no_npz(path, error) from error
 
 
@@ -130,9 +138,7 @@ def npz_headers(path: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
             if unpacked > min(_NPZ_LIMIT, _NPZ_RATIO * size + (1 << 20)):
                 raise BrokenFile(path, f"unpacks to {unpacked:,} bytes from {size:,}: no file of ours does")
             return {entry.filename.removesuffix(".npy"): _npy_header(path, archive, entry) for entry in entries}
-    except BrokenFile:
-        raise
-    except Exception as error:
+    except NPZ_ERRORS as error:
         raise _no_npz(path, error) from error
 
 
@@ -150,7 +156,6 @@ def _npy_header(path, archive, entry):
 
 
 def _no_npz(path: str, error: Exception) -> BrokenFile:
-    """For whatever was raised: zip, zlib, lzma, tokenizer and NumPy each have their own ways to give up."""
     return BrokenFile(path, f"is no whole .npz of arrays: {error}")
 
 

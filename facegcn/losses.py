@@ -202,13 +202,14 @@ def truth_loss(texture, truth) -> tf.Tensor:
 
 
 # ---------------------------------------------------------------- critic
-def critic_losses(critic, fake_render, rgba) -> dict[str, tf.Tensor]:
+def critic_losses(critic, fake_render, rgba, share=None) -> dict[str, tf.Tensor]:
     """Terms of the critic's loss (WGAN-GP); the render is taken as given.
 
     Args:
         critic: model (B, H, W, 3) in [-1, 1] -> (B, 1).
         fake_render: (B, H, W, 4), seen by the critic as overlay on the photo.
         rgba: photos (B, H, W, 4).
+        share: as for ``gradient_penalty``.
 
     Returns:
         ``critic``, to be minimised; ``wasserstein``, score of photos less that of overlays;
@@ -216,13 +217,20 @@ def critic_losses(critic, fake_render, rgba) -> dict[str, tf.Tensor]:
     """
     real, fake = rgba[..., :3], tf.stop_gradient(overlay(fake_render, rgba))
     distance = (tf.reduce_mean(critic(real, training=True)) - tf.reduce_mean(critic(fake, training=True)))
-    penalty = gradient_penalty(critic, real, fake)
+    penalty = gradient_penalty(critic, real, fake, share)
     return {"critic": penalty - distance, "wasserstein": distance, "gradient_penalty": penalty}
 
 
-def gradient_penalty(critic, real, fake) -> tf.Tensor:
-    """10 * mean (|gradient of the score| - 1)^2 at a random point between each two images."""
-    share = tf.random.uniform((tf.shape(real)[0], 1, 1, 1))
+def gradient_penalty(critic, real, fake, share=None) -> tf.Tensor:
+    """10 * mean (|gradient of the score| - 1)^2 at a random point between each two images.
+
+    Args:
+        critic: as for ``critic_losses``.
+        real, fake: (B, H, W, 3).
+        share: (B, 1, 1, 1) of ``real`` in each point, in [0, 1]; None draws it.
+    """
+    if share is None:
+        share = tf.random.uniform((tf.shape(real)[0], 1, 1, 1))
     between = share * real + (1.0 - share) * fake
     with tf.GradientTape() as tape:
         tape.watch(between)

@@ -8,15 +8,14 @@ The file format is described for model makers in ``docs/model_format.md``.
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from facegcn import files
 from facegcn.errors import ModelFileError
-from facegcn.files import write_npz
 from facegcn.model_format import (
     ARRAYS,
     FIVE_POINT_LANDMARKS,
@@ -116,12 +115,8 @@ class MorphableModel:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ for models whose coefficients mean different things."""
-        digest = hashlib.sha256()
-        for array in (self.mean_shape, self.id_basis, self.exp_basis, self.mean_albedo, self.albedo_basis,
-                      self.triangles):
-            digest.update(f"{array.shape}".encode() + array.tobytes())
-        return digest.hexdigest()[:12]
+        """Twelve hexadecimal digits that differ for models that differ in any array."""
+        return files.digest(*(name if getattr(self, name) is None else getattr(self, name) for name in ARRAYS))
 
     @property
     def five_points(self) -> np.ndarray:
@@ -168,7 +163,7 @@ class MorphableModel:
 
     def save(self, path: str) -> None:
         """Writes the model as a compressed ``.npz``, whole. Raises OSError as ``files.written_whole``."""
-        write_npz(path, {**self.arrays(), **({MADE_BY: np.array(self.made_by)} if self.made_by else {})})
+        files.write_npz(path, {**self.arrays(), **({MADE_BY: np.array(self.made_by)} if self.made_by else {})})
 
     @classmethod
     def load(cls, path: str) -> MorphableModel:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+from facegcn.files import write_bytes
 
 _LABEL_HEIGHT = 18  # pixels of the line above a picture
 _GAP = 4  # pixels between pictures
@@ -64,17 +65,15 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str | S
 
 
 def write_png(path: str, image: np.ndarray) -> None:
-    """Writes uint8 (H, W), RGB or RGBA as PNG; its folder is made.
+    """Writes uint8 (H, W), RGB or RGBA as PNG, whole; its folder is made.
 
     Raises:
         OSError: the file cannot be written.
     """
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     channels = image.shape[2] if image.ndim == 3 else 1
     order = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[channels]
     data = cv2.imencode(".png", image if order is None else cv2.cvtColor(image, order))[1]
-    with open(path, "wb") as file:
-        file.write(data.tobytes())
+    write_bytes(path, data.tobytes())
 
 
 def draw_points(image: np.ndarray, points: np.ndarray, color=(0, 255, 0)) -> np.ndarray:

@@ -161,9 +161,9 @@ def test_import_gives_the_network_of_the_checkpoint(kind, wide, critic, world, h
         load_released_weights(critics[0], arrays)
         image = rng.uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
         np.testing.assert_array_equal(critics[0](image), critics[1](image))
-    saved = run.saved_config()
-    assert saved["morphable"] == face().digest and saved["model"] == kind and saved["erosion"] == 9
-    assert saved["visibility"] == "normal" and saved["relight"] is False
+    saved, found = run.saved()
+    assert found["morphable"] == face().digest and saved.model == kind and saved.erosion == 9
+    assert saved.visibility == "normal" and saved.relight is False
 
 
 @pytest.mark.parametrize("source", ["{prefix}", "{prefix}.index", "{prefix}.meta", "{prefix}.data-00000-of-00001",

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import concurrent.futures
+import glob
+import logging
 import os
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
+from facegcn import files
 from facegcn.assets import bfm09, bfm_files
 from facegcn.config import Config
-from facegcn.errors import ModelFileError, UserError
+from facegcn.errors import BinFileError, BrokenFile, ModelFileError, UserError
 from facegcn.fitting import landmark_targets
 from facegcn.morphable import MorphableModel
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos
 
-#: Number of the first portrait that is mixed with photos: far from the packed ones and stage rec's.
-_FIRST_MADE = 2_000_000
+log = logging.getLogger("facegcn")
+
+_DEMO_SEED = 0  # of the procedural face
+_TRUTH = ("coeff", "albedo", "landmarks", "visible")
 
 _CURES = {
     "ict": "convert a checkout of ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit, MIT) with\n"
@@ -39,7 +45,7 @@ def load_morphable(config: Config) -> MorphableModel:
     path = config.path(config.model_file or "model.npz")
     if config.world == "bfm09" and not config.model_file and not os.path.exists(path) \
             and bfm_files.has_sources(config.root_dir):
-        print(f"making {path} from the official files in {config.root_dir}")
+        log.info("making %s from the official files in %s", path, config.root_dir)
         bfm09.convert_bfm09(config.root_dir).save(path)
     if not os.path.exists(path):
         cure = own_model_cure(config.world) if config.model_file else _CURES[config.world].format(path=path)
@@ -53,65 +59,108 @@ def own_model_cure(world: str) -> str:
             + ", or set model_file: '' for the procedural face" * (world == "demo"))
 
 
-def ensure_demo_portraits(config: Config) -> str:
-    """The folder of the demo world's made portraits; they are made when absent (a minute or two).
+# ---------------------------------------------------------------- the demo world's pictures
+def ensure_demo_portraits(config: Config) -> list[str]:
+    """The RGBA PNGs of the demo world's made portraits; what is absent or damaged of them is made (a minute or two).
 
-    Returns:
-        the folder of RGBA PNGs (``config.images``).
+    Their folder's name holds a digest of the face model, size, seed and the code that makes them.
     """
-    from facegcn.portraits.maker import PortraitMaker, write_portraits
+    from facegcn.portraits.maker import PortraitMaker, Stream, portrait_name, write_portraits
 
-    folder = config.path(config.images)
-    maker = PortraitMaker(load_morphable(config), size=config.img_size, seed=config.seed)
-    missing = [i for i in range(config.demo_portraits)
-               if not os.path.exists(os.path.join(folder, "truth", f"portrait_{i:06d}.npz"))]
+    morphable = load_morphable(config)
+    folder = config.path(f"portraits-{_portraits_key(config, morphable, Stream.PACKED)}")
+    numbers = range(config.demo_portraits)
+    missing = [number for number in numbers if not _is_whole(folder, portrait_name(number))]
     if missing:
-        print(f"making {config.demo_portraits} portraits with known truth in {folder}")
-        write_portraits(maker, folder, first=0, count=config.demo_portraits, workers=config.workers)
-    return folder
+        log.info("making %d portraits with known truth in %s", len(missing), folder)
+        others = [other for other in glob.glob(config.path("portraits-*")) if other != folder]
+        if others:
+            log.info("those of another model, size, seed or version stay: delete %s when no packed file needs them",
+                     ", ".join(sorted(others)))
+        write_portraits(PortraitMaker(morphable, config.img_size, config.seed), folder, missing, config.workers)
+    return [os.path.join(folder, portrait_name(number) + ".png") for number in numbers]
+
+
+def _portraits_key(config: Config, morphable: MorphableModel, stream) -> str:
+    return files.digest(morphable.digest, config.img_size, config.seed, int(stream),
+                        files.code_version("facegcn.portraits.maker"))
+
+
+def _is_whole(folder: str, name: str) -> bool:
+    """Whether all of a portrait is there and can be read; says which file cannot."""
+    picture, truth = os.path.join(folder, name + ".png"), os.path.join(folder, "truth", name + ".npz")
+    if not all(os.path.exists(path) for path in (picture, os.path.join(folder, name + ".txt"), truth)):
+        return False
+    try:
+        files.read_npz(truth, _TRUTH)
+        if cv2.imread(picture, cv2.IMREAD_UNCHANGED) is None:
+            raise BrokenFile(picture, "is no picture")
+    except BrokenFile as error:
+        log.warning("%s is damaged (%s); it is made anew", error.path, error.reason)
+        return False
+    return True
 
 
 def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhotos:
     """Made portraits of a world's model, packed for the texture networks; made on first use.
 
-    The file's name holds the model's hash, so portraits of another model are never used.
+    The file's name holds a digest of the model, size, seed and the code that makes them; a damaged one is made anew.
     """
-    from facegcn.portraits.maker import PortraitMaker
+    from facegcn.portraits.maker import Stream
 
-    path = config.path(f"made-{config.made_portraits}-{config.img_size}-{config.seed}-{morphable.digest}.bin")
-    names = [f"made_{number:06d}" for number in range(config.made_portraits)]
+    count = config.made_portraits
+    path = config.path(f"made-{count}-{_portraits_key(config, morphable, Stream.MIXED)}.bin")
     truth_path = packed_file.companion(path, "truth.npz")
-    if not os.path.exists(path):
-        maker, albedo = PortraitMaker(morphable, size=config.img_size, seed=config.seed), []
+    if os.path.exists(path):
+        try:
+            packed_file.verify(path)
+            names = packed_file.read_companion(path).names
+            return _made_photos(path, names, files.read_npz(truth_path, ["albedo"])["albedo"])
+        except (BinFileError, BrokenFile, FileNotFoundError) as error:
+            log.warning("%s; it is made anew", error)
+    log.info("making %d portraits with known truth: %s", count, path)
+    names, albedo = [f"made_{number:06d}" for number in range(count)], []
+    packed_file.write_bin(path, names, _pictures(config, morphable, count, albedo))
+    files.write_npz(truth_path, {"albedo": np.stack(albedo)}, compressed=False)
+    return _made_photos(path, names, np.stack(albedo))
 
-        def pictures():
-            maker.make(0)  # compiles the kernels before the threads need them
-            with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
-                made = pool.map(maker.make, range(_FIRST_MADE, _FIRST_MADE + len(names)))
-                for portrait in tqdm(made, total=len(names), desc="made portraits", dynamic_ncols=True):
-                    albedo.append((portrait.albedo / 127.5 - 1.0).astype(np.float16))
-                    yield portrait.rgba
 
-        # The truth is complete before the packed file appears, so neither is met without the other.
-        packed_file.write_bin(path + ".making", names, pictures())
-        np.savez(truth_path, albedo=np.stack(albedo))
-        os.replace(packed_file.companion(path + ".making", "names.txt"), packed_file.companion(path, "names.txt"))
-        os.replace(path + ".making", path)
-    with np.load(truth_path) as data:
-        truth = data["albedo"]
+def _pictures(config: Config, morphable: MorphableModel, count: int, albedo: list):
+    """Pictures of made portraits, one by one; appends the (N, 3) float16 true albedo of each."""
+    from facegcn.portraits.maker import PortraitMaker, Stream
+
+    maker = PortraitMaker(morphable, config.img_size, config.seed, Stream.MIXED)
+    maker.make(0)  # compiles the kernels before the threads need them
+    pool = concurrent.futures.ThreadPoolExecutor(config.workers)
+    try:
+        made = pool.map(maker.make, range(count))
+        for portrait in tqdm(made, total=count, desc="made portraits", dynamic_ncols=True):
+            albedo.append((portrait.albedo / 127.5 - 1.0).astype(np.float16))
+            yield portrait.rgba
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _made_photos(path: str, names: list[str], truth: np.ndarray) -> PackedPhotos:
     targets = np.stack([landmark_targets(None)] * len(names))
-    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth)
+    rows = np.arange(len(names), dtype=np.int32)
+    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth, rows)
 
 
+# ---------------------------------------------------------------- the demo world's face
 def _demo_model(config: Config) -> MorphableModel:
-    """The procedural face of the asked density, made on first use."""
+    """The procedural face of the asked density, made on first use, and anew when the file is damaged."""
     from facegcn.demo.face import make_demo_face
 
-    path = config.path(f"demo_face-{config.demo_vertices}.npz")
+    key = files.digest(_DEMO_SEED, files.code_version("facegcn.demo.face"))
+    path = config.path(f"demo_face-{config.demo_vertices}-{key}.npz")
     if os.path.exists(path):
-        return _loaded(path)
-    print(f"making the procedural face model {path}")
-    model = make_demo_face(vertices=config.demo_vertices, seed=0)
+        try:
+            return MorphableModel.load(path)
+        except ModelFileError as error:
+            log.warning("%s; it is made anew", error)
+    log.info("making the procedural face model %s", path)
+    model = make_demo_face(vertices=config.demo_vertices, seed=_DEMO_SEED)
     model.save(path)
     return model
 

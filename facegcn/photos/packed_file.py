@@ -1,42 +1,52 @@
-"""The packed image file (``.bin``): a header, then uint8 RGBA records of one size.
+"""The packed image file (``.bin``): a header, then uint8 RGBA records of one size; and the one file beside it.
 
 Header, 64 bytes, little endian: magic ``FACEGCN\\0``, version (uint32), image count (uint64),
-height, width, channels (uint32 each), dtype name (8 bytes of ASCII), zeros. Record i starts at
-byte 64 + i * height * width * channels, so a rejected image never shifts another one.
+height, width, channels (uint32 each), dtype name (8 bytes of ASCII), identity (16 bytes), zeros. Record i starts
+at byte 64 + i * height * width * channels, so a rejected image never shifts another one.
 
-Beside ``faces.bin``: ``faces.names.txt`` (one record's name a line), ``faces.landmarks.npz``
-(points where known), and the lists ``train.txt``, ``val.txt``, ``test.txt`` (names).
+Beside ``faces.bin`` stands ``faces.records.npz`` with all that belongs to its records: see ``Records``. The identity
+is a digest of the records' names and checksums and stands in both files, so that they are never taken for each
+other's when one was changed; a record's checksum is tried whenever it is read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import struct
-import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from facegcn.errors import BinFileError
+from facegcn.errors import BinFileError, BrokenFile, UserError
+from facegcn.files import check_name, read_npz, write_npz, written_whole
 
 MAGIC = b"FACEGCN\0"
 VERSION = 1
 HEADER_BYTES = 64
-_LAYOUT = struct.Struct("<8sIQIII8s")
+_LAYOUT = struct.Struct("<8sIQIII8s16s8s")
+_IDENTITY_BYTES = 16
 _GATHER = 32  # records fetched by one call when reading chosen indices
+_POINT_SHAPES = {"points": (5, 2), "landmarks": (68, 2)}
+_AGAIN = "make both again with create_bin.py"
 
 SPLIT_NAMES = ("train", "val", "test")
 
 
 class Header(NamedTuple):
-    """What a packed file holds: image count, height and width in pixels, channels."""
+    """What a packed file holds: image count, height and width in pixels, channels, and its identity."""
 
     count: int
     height: int
     width: int
     channels: int
+    identity: bytes = bytes(_IDENTITY_BYTES)
 
     @property
     def record_bytes(self) -> int:
@@ -49,75 +59,144 @@ class Header(NamedTuple):
         return self.height, self.width, self.channels
 
 
-def companion(path: str, ending: str) -> str:
-    """Path of a file beside the packed file: ``faces.bin``, ``names.txt`` -> ``faces.names.txt``."""
+@dataclass
+class Records:
+    """All that belongs to the M records of a packed file.
+
+    Attributes:
+        names: of the records, in order, unique; each can name a file.
+        splits: record indices, int64, by ``train``, ``val`` and ``test``; () puts all into ``train``.
+        points: (M, 5, 2) float32 alignment points in pixels, NaN where unknown; None = all unknown.
+        landmarks: (M, 68, 2) float32 iBUG points likewise.
+        truth_folder: where made portraits among them have their truth, NAME.npz; "" = there are none.
+    """
+
+    names: list[str]
+    splits: dict[str, np.ndarray] = field(default_factory=dict)
+    points: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    truth_folder: str = ""
+
+    def __post_init__(self):
+        count = len(self.names)
+        everything = {"train": np.arange(count)} if not self.splits else self.splits
+        self.splits = {part: np.asarray(everything.get(part, ()), np.int64) for part in SPLIT_NAMES}
+        for name, shape in _POINT_SHAPES.items():
+            known = getattr(self, name)
+            known = np.full((count, *shape), np.nan, np.float32) if known is None else np.asarray(known, np.float32)
+            setattr(self, name, known)
+
+    def mistake(self) -> str:
+        """What does not fit together, "" when all does."""
+        count = len(self.names)
+        for name, shape in _POINT_SHAPES.items():
+            if getattr(self, name).shape != (count, *shape):
+                return f"{name} of shape {getattr(self, name).shape} for {count:,} images"
+        rows = np.concatenate([self.splits[part] for part in SPLIT_NAMES])
+        if not np.array_equal(np.sort(rows), np.arange(count)):
+            return f"lists of {len(rows):,} images that do not hold each of {count:,} once"
+        if len(set(self.names)) != count:
+            return "a name twice"
+        return ""
+
+
+def companion(path: str, ending: str = "records.npz") -> str:
+    """Path of a file beside the packed file: ``faces.bin``, ``sheet.png`` -> ``faces.sheet.png``."""
     return f"{os.path.splitext(path)[0]}.{ending}"
 
 
 # ---------------------------------------------------------------- writing
-def write_bin(path: str, names: Sequence[str] | None, images: Iterable[np.ndarray]) -> list[str]:
-    """Packs images; nothing appears under ``path`` before the file is whole.
+def write_bin(path: str, names: Sequence[str] | None, images: Iterable,
+              describe: Callable[[list[str]], Records] = Records) -> Records:
+    """Packs images, and writes what belongs to them beside; nothing appears before both files are whole.
 
     Args:
         path: the ``.bin`` file; its folder is made.
         names: one name per image, unique. None when ``images`` yields (name, image) pairs.
-        images: uint8 (H, W, 4) arrays of one shape, in the order of the names. May be lazy.
+        images: uint8 (H, W, 4) arrays of one shape, in the order of the names. May be lazy; what it raises goes
+            through unchanged.
+        describe: called with the names when all images are written; gives what else belongs to them.
 
     Returns:
-        the names of the records, in order.
+        what belongs to the records.
 
     Raises:
-        BinFileError: no image, not one name per image, a name twice or with a line break, another
-            shape or dtype than the first image's (both are named).
+        BinFileError: no image, not one name per image, a name twice or one that no file can have, another shape or
+            dtype than the first image's (both are named), or a description that does not fit.
+        OSError: a file cannot be written.
     """
-    if names is not None:
-        images = zip(names, images, strict=True)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    partial = path + ".partial"
-    written: list[str] = []
-    try:
+    pairs = images if names is None else _paired(path, names, images)
+    # The one beside takes its place last: between the two moments neither is taken for the other's.
+    with written_whole(companion(path)) as beside, written_whole(path) as partial:
+        written, checksums = [], []
         with open(partial, "wb") as file:
             file.write(bytes(HEADER_BYTES))
-            shape = _write_records(file, images, written)
+            shape = _write_records(path, file, pairs, written, checksums)
+            checksums = np.array(checksums, np.uint32)
+            identity = _identity(written, checksums)
             file.seek(0)
-            file.write(_LAYOUT.pack(MAGIC, VERSION, len(written), *shape, b"uint8"))
-        _write_lines(companion(path, "names.txt"), written)
-        os.replace(partial, path)
-    except ValueError as error:
-        raise BinFileError(f"{path} was not written: {error}") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-    return written
+            file.write(_LAYOUT.pack(MAGIC, VERSION, len(written), *shape, b"uint8", identity, bytes(8)))
+        records = describe(written)
+        if records.names != written or records.mistake():
+            raise _unwritten(path, records.mistake() or "other names than the images'")
+        write_npz(beside, _arrays(path, records, checksums, identity))
+    return records
 
 
-def _write_records(file, images, written: list[str]) -> tuple[int, ...]:
-    """Appends the images, fills ``written`` with their names; returns the shape they share."""
-    shape, seen = None, set()
-    for name, image in images:
+def _paired(path, names, images) -> Iterator[tuple[str, np.ndarray]]:
+    absent = object()
+    for name, image in zip_longest(names, images, fillvalue=absent):
+        if name is absent or image is absent:
+            raise _unwritten(path, f"there are {'fewer' if name is absent else 'more'} names than images")
+        yield name, image
+
+
+def _write_records(path, file, pairs, written: list[str], checksums: list[int]) -> tuple[int, ...]:
+    """Appends the images, fills the lists with their names and checksums; returns the shape they share."""
+    shape, known = None, set()
+    for name, image in pairs:
         image = np.asarray(image)
-        if shape is None:
-            shape = image.shape
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 4:
-            raise ValueError(f"'{name}' must be uint8 (H, W, 4), got {image.dtype} {image.shape}")
+        try:
+            check_name(name, "the name of a record")
+        except UserError as error:
+            raise _unwritten(path, str(error)) from error
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 4 or not image.size:
+            raise _unwritten(path, f"'{name}' must be uint8 (H, W, 4), got {image.dtype} {image.shape}")
+        shape = shape or image.shape
         if image.shape != shape:
-            raise ValueError(f"'{name}' has shape {image.shape}, the first image {shape}")
-        if name in seen or "\n" in name:
-            raise ValueError(f"the name '{name}' " + ("occurs twice" if name in seen else "has a line break"))
-        seen.add(name)
+            raise _unwritten(path, f"'{name}' has shape {image.shape}, the first image {shape}")
+        if name in known:
+            raise _unwritten(path, f"the name '{name}' occurs twice")
+        known.add(name)
         written.append(name)
-        file.write(np.ascontiguousarray(image).data)
+        record = np.ascontiguousarray(image).data
+        checksums.append(zlib.crc32(record))
+        file.write(record)
     if shape is None:
-        raise ValueError("there is no image to pack")
+        raise _unwritten(path, "there is no image to pack")
     return shape
 
 
-def _write_lines(path: str, lines: Iterable[str]) -> None:
-    """Writes a text file to a temporary name, renamed when whole."""
-    partial = path + ".partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
-    os.replace(partial, path)
+def _unwritten(path, reason) -> BinFileError:
+    return BinFileError(f"{path} was not written: {reason}")
+
+
+def _arrays(path, records: Records, checksums, identity) -> dict[str, np.ndarray]:
+    """The arrays of the file beside; texts as UTF-8, names one a line."""
+    folder = records.truth_folder and os.path.relpath(records.truth_folder, os.path.dirname(os.path.abspath(path)))
+    return {"identity": np.frombuffer(identity, np.uint8), "checksums": checksums,
+            "names": _text_array("\n".join(records.names)), **records.splits, "points": records.points,
+            "landmarks": records.landmarks, "truth_folder": _text_array(folder)}
+
+
+def _text_array(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def _identity(names, checksums) -> bytes:
+    """Sixteen bytes that differ for other images, another order or other names."""
+    lines = "\n".join(names).encode()
+    return hashlib.sha256(np.asarray(checksums, "<u4").tobytes() + lines).digest()[:_IDENTITY_BYTES]
 
 
 # ---------------------------------------------------------------- reading
@@ -138,50 +217,98 @@ def read_header(path: str) -> Header:
         raise BinFileError(f"{path} is not a packed image file of this project (its first bytes differ); "
                            "the released code's headerless layout is converted with "
                            "create_bin.py --legacy-float32 FILE")
-    _, version, count, height, width, channels, dtype = _LAYOUT.unpack_from(head)
+    _, version, count, height, width, channels, dtype, identity, rest = _LAYOUT.unpack_from(head)
     dtype = dtype.rstrip(b"\0").decode("ascii", "replace")
-    if version != VERSION or dtype != "uint8":
+    if version != VERSION or dtype != "uint8" or any(rest):
         raise BinFileError(f"{path} has version {version} and dtype {dtype}; "
                            f"this program reads version {VERSION}, uint8: make it again with create_bin.py")
-    header = Header(count, height, width, channels)
+    header = Header(count, height, width, channels, identity)
     expected = HEADER_BYTES + count * header.record_bytes
-    if size != expected:
-        raise BinFileError(f"{path} is {'cut short' if size < expected else 'too long'}: {size:,} bytes, but "
+    if size != expected or not count * header.record_bytes:
+        raise BinFileError(f"{path} is {'too long' if size > expected else 'cut short'}: {size:,} bytes, but "
                            f"{count:,} images of {height} x {width} x {channels} need {expected:,}; "
                            "make it again with create_bin.py")
     return header
 
 
-def read_names(path: str) -> list[str]:
-    """The names of the records of the packed file ``path``, in order.
+def read_companion(path: str) -> Records:
+    """What belongs to the records of the packed file ``path``.
 
     Raises:
-        BinFileError: the list is absent or its length is not the image count.
+        BinFileError: as ``read_header``; the file beside it is absent, damaged, or another packed file's.
     """
-    count = read_header(path).count
-    names = _read_lines(companion(path, "names.txt"))
-    if len(names) != count:
-        raise BinFileError(f"{companion(path, 'names.txt')} has {len(names):,} names, {path} holds "
-                           f"{count:,} images; make both again with create_bin.py")
-    return names
-
-
-def _read_lines(path: str) -> list[str]:
+    header = read_header(path)
+    arrays = _beside(path, header, (*SPLIT_NAMES, *_POINT_SHAPES, "truth_folder"))
     try:
-        with open(path, encoding="utf-8") as file:
-            return [line for line in file.read().split("\n") if line]
-    except OSError as error:
-        raise BinFileError(f"cannot read {path}: {error.strerror}; create_bin.py writes it") from error
+        folder = bytes(arrays["truth_folder"]).decode("utf-8", "surrogateescape")
+        records = Records(arrays["names"], {part: arrays[part] for part in SPLIT_NAMES}, arrays["points"],
+                          arrays["landmarks"], folder and os.path.normpath(os.path.join(os.path.dirname(path), folder)))
+        mistake = records.mistake()
+        for name in records.names:
+            check_name(name, "the name of a record")
+    except (ValueError, TypeError, UserError) as error:
+        raise BinFileError(f"{companion(path)} is damaged ({error}); {_AGAIN}") from error
+    if mistake:
+        raise BinFileError(f"{companion(path)} holds {mistake}; {_AGAIN}")
+    return records
+
+
+def _beside(path: str, header: Header, extra=()) -> dict:
+    """Names, checksums and ``extra`` arrays of the file beside, when it belongs to this header.
+
+    Raises:
+        BinFileError: absent, damaged, or another packed file's.
+    """
+    source = companion(path)
+    try:
+        arrays = read_npz(source, ("identity", "checksums", "names", *extra))
+        names = bytes(arrays["names"]).decode().split("\n")
+        checksums = np.asarray(arrays["checksums"], np.uint32)
+    except FileNotFoundError as error:
+        raise BinFileError(f"{source} is not there: it holds the names, lists and points of {path} and goes wherever "
+                           f"that goes; {_AGAIN}") from error
+    except BrokenFile as error:
+        raise BinFileError(f"{source} is damaged ({error.reason}); {_AGAIN}") from error
+    except (ValueError, TypeError) as error:
+        raise BinFileError(f"{source} is damaged ({error}); {_AGAIN}") from error
+    if len(names) != header.count or checksums.shape != (header.count,) \
+            or not header.identity == bytes(arrays["identity"]) == _identity(names, checksums):
+        raise BinFileError(f"{path} and {source} do not belong together: one of them was changed or replaced; {_AGAIN}")
+    return {**arrays, "names": names, "checksums": checksums}
+
+
+def verify(path: str) -> None:
+    """Tries the checksum of every record.
+
+    Raises:
+        BinFileError: as ``read_companion``; a record is damaged.
+    """
+    header = read_header(path)
+    checksums = _beside(path, header)["checksums"]
+    for first in range(0, header.count, _GATHER):
+        _gather(path, header, range(first, min(first + _GATHER, header.count)), checksums)
 
 
 def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
     """Chosen images (B, H, W, C) uint8, in the order of ``indices``.
 
     Raises:
-        BinFileError: as ``read_header``; an index is outside 0..count-1.
+        BinFileError: as ``read_companion``; an index is outside 0..count-1; a record is damaged.
     """
     header = read_header(path)
-    return _gather(path, header, _checked_indices(indices, header, path))
+    indices = _checked_indices(indices, header, path)
+    return _gather(path, header, indices, _beside(path, header)["checksums"])
+
+
+def reader(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that reads chosen images (B, H, W, C) uint8; what stands beside them is read once, here.
+
+    Raises:
+        BinFileError: as ``read_records``, also the function.
+    """
+    header = read_header(path)
+    checksums = _beside(path, header)["checksums"]
+    return lambda indices: _gather(path, header, _checked_indices(indices, header, path), checksums)
 
 
 def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | None = None,
@@ -196,16 +323,18 @@ def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | N
         workers: parallel calls.
 
     Returns:
-        uint8 images.
+        uint8 images. A record that is found damaged while the pipeline runs is an error of TensorFlow's, which
+        ``damage_named`` turns into ours.
 
     Raises:
         BinFileError: as ``read_records``.
     """
     header = read_header(path)
     rows = np.arange(header.count) if indices is None else _checked_indices(indices, header, path)
+    checksums = _beside(path, header)["checksums"]
 
     def gather(chosen):
-        images = tf.numpy_function(lambda i: _gather(path, header, i), [chosen], tf.uint8, stateful=False)
+        images = tf.numpy_function(lambda i: _gather(path, header, i, checksums), [chosen], tf.uint8, stateful=False)
         return tf.ensure_shape(images, (None, *header.shape))
 
     # One call fetches many records: a Python call each would cost more than the copy.
@@ -214,7 +343,19 @@ def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | N
     return (batches if batch_size else batches.unbatch()).prefetch(tf.data.AUTOTUNE)
 
 
-def _gather(path: str, header: Header, indices) -> np.ndarray:
+@contextlib.contextmanager
+def damage_named() -> Iterator[None]:
+    """Around the use of a ``dataset``: raises BinFileError for a damaged record, where TensorFlow's error hides it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        _, ours, message = error.message.partition(f"{BinFileError.__name__}: ")
+        if not ours:
+            raise
+        raise BinFileError(message.splitlines()[0]) from error
+
+
+def _gather(path: str, header: Header, indices, checksums) -> np.ndarray:
     """Reads records (B, H, W, C); Python's lock is free meanwhile, so calls run in parallel."""
     images = np.empty((len(indices), *header.shape), np.uint8)
     with open(path, "rb", buffering=0) as file:
@@ -222,6 +363,8 @@ def _gather(path: str, header: Header, indices) -> np.ndarray:
             file.seek(HEADER_BYTES + int(index) * header.record_bytes)
             if file.readinto(image.reshape(-1)) != header.record_bytes:
                 raise BinFileError(f"{path} became shorter while it was read")
+            if zlib.crc32(image) != checksums[index]:
+                raise BinFileError(f"{path}: image {index} is damaged (its checksum differs); {_AGAIN}")
     return images
 
 
@@ -231,141 +374,3 @@ def _checked_indices(indices, header: Header, path: str) -> np.ndarray:
         raise BinFileError(f"{path} holds images 0..{header.count - 1}, asked for "
                            f"{indices.min()}..{indices.max()}")
     return indices
-
-
-# ---------------------------------------------------------------- the released layout
-def open_legacy(path: str, size: int) -> np.ndarray:
-    """The released code's headerless layout as a read-only memory map (count, size, size, 4) float32.
-
-    The layout: RGBA records one after the other, RGB in [-1, 1], alpha in [0, 1].
-
-    Raises:
-        BinFileError: absent, or its length is no multiple of a record of this size.
-    """
-    record_bytes = size * size * 4 * 4
-    try:
-        length = os.path.getsize(path)
-    except OSError as error:
-        raise BinFileError(f"cannot read {path}: {error.strerror}") from error
-    if length == 0 or length % record_bytes:
-        raise BinFileError(f"{path} has {length:,} bytes, no multiple of {record_bytes:,} (one float32 RGBA "
-                           f"image of {size} x {size}); give the images' width with --img_size")
-    return np.memmap(path, "<f4", "r", shape=(length // record_bytes, size, size, 4))
-
-
-def legacy_to_uint8(record: np.ndarray) -> np.ndarray:
-    """One record of the released layout (H, W, 4) as uint8 RGBA.
-
-    Raises:
-        BinFileError: values outside RGB [-1, 1], alpha [0, 1].
-    """
-    rgb, alpha = record[..., :3], record[..., 3:]
-    if not (np.abs(rgb).max() <= 1.001 and alpha.min() >= -0.001 and alpha.max() <= 1.001):
-        raise BinFileError("has values outside RGB [-1, 1], alpha [0, 1]: not the released code's layout, "
-                           "or another image width (--img_size)")
-    levels = np.concatenate([rgb * 127.5 + 127.5, alpha * 255.0], axis=-1)
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-# ---------------------------------------------------------------- landmarks
-def write_landmarks(path: str, points: np.ndarray, landmarks: np.ndarray) -> None:
-    """Writes the points of every record of the packed file ``path``.
-
-    Args:
-        points: (count, 5, 2) float32 alignment points, pixels, x right, y down; NaN where unknown.
-        landmarks: (count, 68, 2) float32 iBUG points; NaN where unknown.
-    """
-    target = companion(path, "landmarks.npz")
-    partial = target + ".partial.npz"
-    np.savez_compressed(partial, points=np.asarray(points, np.float32),
-                        landmarks=np.asarray(landmarks, np.float32))
-    os.replace(partial, target)
-
-
-def read_landmarks(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """(count, 5, 2) and (count, 68, 2) points of the records of ``path``; all NaN without a file.
-
-    Raises:
-        BinFileError: the file beside the packed one is damaged or of another image count.
-    """
-    count = read_header(path).count
-    source = companion(path, "landmarks.npz")
-    if not os.path.exists(source):
-        return np.full((count, 5, 2), np.nan, np.float32), np.full((count, 68, 2), np.nan, np.float32)
-    try:
-        with np.load(source, allow_pickle=False) as data:
-            points, landmarks = data["points"], data["landmarks"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BinFileError(f"{source} is damaged ({error}); make it again with create_bin.py") from error
-    if points.shape != (count, 5, 2) or landmarks.shape != (count, 68, 2):
-        raise BinFileError(f"{source} holds points {points.shape} and {landmarks.shape}, {path} {count:,} "
-                           "images; make both again with create_bin.py")
-    return points, landmarks
-
-
-# ---------------------------------------------------------------- train / val / test
-class Split(NamedTuple):
-    """Names of the training, validation and test images, and a remark for the user ("" = none)."""
-
-    train: list[str]
-    val: list[str]
-    test: list[str]
-    remark: str = ""
-
-
-def split_names(names: Sequence[str], val: int, test: int, seed: int) -> Split:
-    """Seeded random split; the same names in any order give the same split.
-
-    Where ``val + test`` is more than half of the set, both shrink in proportion to a quarter of it
-    together (one each at least, from three images on), and ``remark`` says so.
-
-    Raises:
-        ValueError: a negative count.
-    """
-    if val < 0 or test < 0:
-        raise ValueError(f"cannot hold out {val} and {test} images: negative")
-    count, remark = len(names), ""
-    if val + test > count / 2:
-        asked, (val, test) = (val, test), _shrunk(val, test, count)
-        remark = (f"{count} images are too few to hold out {asked[0]} for validation and {asked[1]} for "
-                  f"testing: {val} and {test} are held out, {count - val - test} are left for training")
-    order = np.random.default_rng(seed).permutation(count)
-    shuffled = [sorted(names)[i] for i in order]
-    return Split(sorted(shuffled[val + test:]), sorted(shuffled[:val]), sorted(shuffled[val:val + test]),
-                 remark)
-
-
-def _shrunk(val: int, test: int, count: int) -> tuple[int, int]:
-    """Two hold-out sizes in the asked proportion, about a quarter of ``count`` together."""
-    if count < 3:
-        return 0, 0
-    factor = (count // 4) / (val + test)
-    return tuple(max(1, round(asked * factor)) if asked else 0 for asked in (val, test))
-
-
-def write_split(path: str, split: Split) -> None:
-    """Writes ``train.txt``, ``val.txt`` and ``test.txt`` beside the packed file ``path``."""
-    for part in SPLIT_NAMES:
-        _write_lines(_split_path(path, part), getattr(split, part))
-
-
-def read_split(path: str) -> dict[str, np.ndarray]:
-    """Record indices of ``train``, ``val`` and ``test`` of the packed file ``path``.
-
-    Raises:
-        BinFileError: a list is absent, or names an image that is not packed (the name is given).
-    """
-    position = {name: index for index, name in enumerate(read_names(path))}
-    indices = {}
-    for part in SPLIT_NAMES:
-        names = _read_lines(_split_path(path, part))
-        absent = [name for name in names if name not in position]
-        if absent:
-            raise BinFileError(f"{_split_path(path, part)} names {len(absent)} images that {path} does not "
-                               f"hold, first '{absent[0]}'; make the lists again with create_bin.py")
-        indices[part] = np.array([position[name] for name in names], np.int64)
-    return indices
-
-
-def _split_path(path: str, part: str) -> str:
-    return os.path.join(os.path.dirname(os.path.abspath(path)), f"{part}.txt")

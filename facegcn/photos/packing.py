@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import tqdm
 
 from facegcn.config import Config
-from facegcn.errors import MaskError, PhotoError, Rejected
+from facegcn.errors import MaskError, PhotoError, Rejected, UserError
+from facegcn.files import check_name, write_text
 from facegcn.morphable import LANDMARK_COUNT
 from facegcn.photos import packed_file, reading
 from facegcn.photos.companions import MaskSource, own_mask
 from facegcn.photos.skin import crop_mask
+from facegcn.photos.splits import split_names
 from facegcn.report import contact_sheet, draw_points, write_png
+
+log = logging.getLogger("facegcn")
 
 _SHEET_PHOTOS, _SHEET_COLUMNS, _SHEET_WIDTH = 48, 4, 160
 _AHEAD = 8  # images read ahead for each worker, so that memory does not grow with the folder
@@ -43,14 +51,25 @@ class Item:
 
 @dataclass
 class Summary:
-    """What a packing came to: record names, the split, rejections and remarks as (name, text)."""
+    """What a packing came to.
+
+    Attributes:
+        path: the packed file.
+        records: what was packed; None = nothing could be.
+        split_remark: what the user should know of the split, "" for nothing.
+        rejected, remarks: (file name, text).
+        sheet: the contact sheet.
+        crops: folder of the crops that were made, "" where images were packed as they are.
+        seconds: how long it took.
+    """
 
     path: str
-    names: list[str] = field(default_factory=list)
-    split: packed_file.Split | None = None
+    records: packed_file.Records | None = None
+    split_remark: str = ""
     rejected: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
     sheet: str = ""
+    crops: str = ""
     seconds: float = 0.0
 
 
@@ -127,79 +146,142 @@ def _stem(path: str) -> str:
 
 
 # ---------------------------------------------------------------- packing
-def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: str,
-         keep_in: str | None = None) -> Summary:
+def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: str, crops: str = "",
+         truth_folder: str = "") -> Summary:
     """Loads images in parallel and packs those that can be used, in order, with all that belongs to them.
 
     Args:
         paths: what ``load`` takes; a path names its image in the summary.
-        load: gives the item, or raises ``Rejected``.
+        load: gives the item, or raises ``Rejected``; whatever else it raises rejects the image, too.
         config: ``seed``, ``val_count``, ``test_count``, ``workers``.
         out: the ``.bin`` file. When nothing can be packed it is left as it was.
-        keep_in: a folder where every packed image is also written, NAME.png and NAME.txt.
+        crops: a folder where every packed image is also written, NAME.png and NAME.txt; it holds those of this
+            packing alone. "" = none.
+        truth_folder: of made portraits among the images, see ``packed_file.Records``.
 
     Raises:
         BinFileError: as ``packed_file.write_bin``.
+        OSError: a file cannot be written; before any image is loaded where the folder is to blame.
     """
     started, summary, points, shown = time.perf_counter(), Summary(out), [], []
-    items = _usable(paths, load, config.workers, summary)
-    first = next(items, None)
-    if first is None:
-        return summary
+    check_writable(out)
 
-    def records() -> Iterator[tuple[str, np.ndarray]]:
-        for item in _chained(first, items):
-            if keep_in is not None:
-                write_png(os.path.join(keep_in, item.name + ".png"), item.rgba)
+    def pictures(items, folder: str) -> Iterator[tuple[str, np.ndarray]]:
+        for item in items:
+            if folder:
+                write_png(os.path.join(folder, item.name + ".png"), item.rgba)
                 if item.points is not None:
-                    reading.write_points(os.path.join(keep_in, item.name + ".txt"), item.points)
+                    reading.write_points(os.path.join(folder, item.name + ".txt"), item.points)
             points.append(item.points)
             if len(shown) < _SHEET_PHOTOS:
                 shown.append(item)
             yield item.name, item.rgba
 
-    summary.names = packed_file.write_bin(out, None, records())
-    packed_file.write_landmarks(out, *_point_arrays(points))
-    summary.split = packed_file.split_names(summary.names, config.val_count, config.test_count, config.seed)
-    packed_file.write_split(out, summary.split)
+    def describe(names: list[str]) -> packed_file.Records:
+        splits, summary.split_remark = split_names(names, config.val_count, config.test_count, config.seed)
+        return packed_file.Records(names, splits, *_point_arrays(points), truth_folder)
+
+    with contextlib.closing(_usable(paths, load, config.workers, summary)) as items:
+        first = next(items, None)
+        if first is None:
+            return summary
+        with _replaced(crops) as folder:
+            summary.records = packed_file.write_bin(out, None, pictures(chain([first], items), folder), describe)
+    summary.crops = crops
+    for part, rows in summary.records.splits.items():
+        write_text(packed_file.companion(out, f"{part}.txt"),
+                   "".join(summary.records.names[row] + "\n" for row in rows))
     summary.sheet = packed_file.companion(out, "sheet.png")
     write_sheet(shown, summary.sheet)
     summary.seconds = time.perf_counter() - started
     return summary
 
 
-def _chained(first, rest):
-    yield first
-    yield from rest
+def check_writable(path: str) -> None:
+    """Finds out that no file can be written at ``path`` now, and not after an hour of aligning photos.
+
+    Raises:
+        UserError: it is a folder.
+        OSError: the folder cannot be made or written into.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder: name a file in it, for example {os.path.join(path, 'faces.bin')}")
+    write_text(path + ".try", "")
+    os.remove(path + ".try")
+
+
+@contextlib.contextmanager
+def _replaced(folder: str) -> Iterator[str]:
+    """A folder to write into, which takes the place of ``folder`` when the block ends well; "" for ""."""
+    partial = folder and f"{folder}.partial-{os.getpid()}"
+    try:
+        if folder:
+            os.makedirs(partial)
+        yield partial
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+    finally:
+        if folder:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _usable(paths, load, workers: int, summary: Summary) -> Iterator[Item]:
     """Items in order, read ahead by a bounded number; rejections and remarks go to the summary."""
-    paths, seen = list(paths), set()
-
-    def attempt(path):
-        try:
-            return load(path)
-        except Rejected as reason:
-            return reason
-
-    with ThreadPoolExecutor(workers) as pool, tqdm.tqdm(total=len(paths), unit="image") as progress:
-        remaining = iter(paths)
-        waiting = [(path, pool.submit(attempt, path)) for path in islice(remaining, _AHEAD * workers)]
-        while waiting:
-            path, future = waiting.pop(0)
-            waiting += [(path_, pool.submit(attempt, path_)) for path_ in islice(remaining, 1)]
-            item, label = future.result(), os.path.basename(path) if isinstance(path, str) else f"record {path}"
-            progress.update()
-            if not isinstance(item, Item):
-                summary.rejected.append((label, str(item).removeprefix(f"{path}: ")))
-            elif item.name in seen:
-                summary.rejected.append((label, f"another file named {item.name} is packed already"))
-            else:
-                seen.add(item.name)
+    paths, taken = list(paths), set()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with tqdm.tqdm(total=len(paths), unit="image", dynamic_ncols=True) as progress:
+            remaining = iter(paths)
+            waiting = deque((path, pool.submit(_attempt, load, path)) for path in islice(remaining, _AHEAD * workers))
+            while waiting:
+                path, future = waiting.popleft()
+                waiting += [(path_, pool.submit(_attempt, load, path_)) for path_ in islice(remaining, 1)]
+                item, label = future.result(), _label(path)
+                progress.update()
+                reason = item if isinstance(item, str) else _named(item, path, taken)
+                if reason:
+                    summary.rejected.append((label, _printable(reason.removeprefix(f"{path}: "))))
+                    continue
+                taken.add(item.name)
                 if item.remark:
                     summary.remarks.append((label, item.remark))
                 yield item
+    finally:  # Ctrl-C waits for the images in hand, not for those ahead
+        pool.shutdown(cancel_futures=True)
+
+
+def _attempt(load, path) -> Item | str:
+    """The item, or why there is none: one bad photo of 200,000 ends nothing."""
+    try:
+        return load(path)
+    except Rejected as reason:
+        return str(reason)
+    except Exception as error:
+        log.debug("%s was rejected for a reason that nobody foresaw:", _label(path), exc_info=True)
+        words = str(error).strip().splitlines() or ["without a word"]
+        return f"cannot be used ({type(error).__name__}: {words[0]}); --debug shows where"
+
+
+def _named(item: Item, path, taken: set[str]) -> str:
+    """Gives an item whose name is taken that of its file with the ending; returns "", or why it has no name."""
+    if item.name in taken and isinstance(path, str):
+        item.name = os.path.basename(path)
+    try:
+        check_name(item.name, "its name")
+    except UserError as error:
+        return str(error)
+    return f"another image named {item.name} is packed already" if item.name in taken else ""
+
+
+def _label(path) -> str:
+    """How the summary calls an image."""
+    return _printable(os.path.basename(path)) if isinstance(path, str) else f"record {path}"
+
+
+def _printable(text: str) -> str:
+    """A text on one line, letters that no terminal can show spelt out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _point_arrays(points: list) -> tuple[np.ndarray, np.ndarray]:
@@ -234,13 +316,17 @@ def report(summary: Summary) -> str:
         lines.insert(0, f"rejected {len(summary.rejected)}:")
     if summary.remarks:
         lines += ["to note:", *(f"  {name}: {text}" for name, text in summary.remarks)]
-    if not summary.names:
+    if summary.records is None:
         return "\n".join([*lines, f"nothing was packed; {summary.path} was not written"])
-    size = os.path.getsize(summary.path)
-    lines.append(f"packed {len(summary.names):,} of {len(summary.names) + len(summary.rejected):,} images into "
-                 f"{summary.path} ({size / 1e6:.1f} MB, {len(summary.names) / summary.seconds:.0f} images/s)")
-    if summary.split.remark:
-        lines.append(summary.split.remark)
-    lines.append(", ".join(f"{part} {len(getattr(summary.split, part)):,}" for part in packed_file.SPLIT_NAMES)
-                 + f": lists beside it; look at {summary.sheet}")
+    size, packed, splits = os.path.getsize(summary.path), len(summary.records.names), summary.records.splits
+    lines.append(f"packed {packed:,} of {packed + len(summary.rejected):,} images into "
+                 f"{summary.path} ({size / 1e6:.1f} MB, {packed / summary.seconds:.0f} images/s)")
+    if summary.split_remark:
+        lines.append(summary.split_remark)
+    if summary.crops:
+        lines.append(f"the crops and their masks are in {summary.crops}")
+    lines.append(f"{packed_file.companion(summary.path)} goes with it: names, points, and "
+                 + ", ".join(f"{part} {len(rows):,}" for part, rows in splits.items())
+                 + f" (also as lists, {packed_file.companion(summary.path, 'train.txt')} and so on); "
+                 f"look at {summary.sheet}")
     return "\n".join(lines)

@@ -6,15 +6,18 @@ import argparse
 import os
 import sys
 
-import cv2
+from facegcn.backends import start
+from facegcn.config import Config
+from facegcn.errors import UserError, guarded, log
 
-from facegcn.errors import ModelFileError, UserError
-from facegcn.morphable import MorphableModel
-from facegcn.portraits.maker import PortraitMaker, contact_sheet, write_portraits
+_SHEET_PORTRAITS, _SHEET_COLUMNS = 64, 8
+_MOST_WORKERS = 256
+_LIMITS = {"count": (1, 1_000_000), "first": (0, 2 ** 31), "seed": (0, 2 ** 31 - 1), "size": (32, 2048),
+           "workers": (1, _MOST_WORKERS)}
 
 
-def main(arguments=None) -> int:
-    """Command line; returns the exit code."""
+def parse_arguments(arguments=None):
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m facegcn.portraits", description=(
         "Writes made portraits of a morphable model, with their truth."))
     parser.add_argument("--model", required=True, help="morphable model, .npz")
@@ -22,26 +25,43 @@ def main(arguments=None) -> int:
     parser.add_argument("--count", type=int, default=64, help="how many portraits")
     parser.add_argument("--first", type=int, default=0, help="number of the first portrait")
     parser.add_argument("--seed", type=int, default=0, help="series of portraits")
-    parser.add_argument("--size", type=int, default=224, help="width and height, pixels")
+    parser.add_argument("--size", type=int, default=Config.img_size, help="width and height, pixels")
     parser.add_argument("--workers", type=int, default=2, help="threads")
     parser.add_argument("--sheet", help="also write a contact sheet of them to this .png")
-    options = parser.parse_args(arguments)
-    try:
-        if options.count < 1 or options.size < 1 or options.first < 0 or options.seed < 0:
-            raise UserError("--count and --size must be above 0, --first and --seed 0 or more")
-        maker = PortraitMaker(MorphableModel.load(options.model), options.size, options.seed)
-        names = write_portraits(maker, options.out, options.first, options.count, options.workers)
-        print(f"wrote {len(names)} portraits to {options.out}")
-        if options.sheet:
-            pictures = [cv2.imread(os.path.join(options.out, name + ".png"))[..., :3] for name in names[:64]]
-            os.makedirs(os.path.dirname(os.path.abspath(options.sheet)), exist_ok=True)
-            if not cv2.imwrite(options.sheet, contact_sheet(pictures)):
-                raise UserError(f"cannot write {options.sheet}")
-            print(f"contact sheet: {options.sheet}")
-    except (UserError, ModelFileError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("--debug", action="store_true", help="show where in the program a mistake came up")
+    return parser.parse_args(arguments)
+
+
+def run(options) -> int:
+    """Writes the portraits; returns the exit code."""
+    for name, (least, most) in _LIMITS.items():
+        if not least <= getattr(options, name) <= most:
+            raise UserError(f"--{name} must be {least:,} to {most:,}, got {getattr(options, name):,}")
+    if not options.out or options.sheet == "":
+        raise UserError("--out and --sheet name where to write: they cannot be empty")
+    start.tensorflow()
+    from facegcn.morphable import MorphableModel
+    from facegcn.photos.reading import read_image
+    from facegcn.portraits.maker import PortraitMaker, write_portraits
+    from facegcn.report import contact_sheet
+
+    maker = PortraitMaker(MorphableModel.load(options.model), options.size, options.seed)
+    numbers = range(options.first, options.first + options.count)
+    names = write_portraits(maker, options.out, numbers, options.workers)
+    log.info("wrote %d portraits to %s", len(names), options.out)
+    if options.sheet:
+        pictures = [read_image(os.path.join(options.out, name + ".png"))[..., :3] for name in names[:_SHEET_PORTRAITS]]
+        rows = [pictures[i:i + _SHEET_COLUMNS] for i in range(0, len(pictures), _SHEET_COLUMNS)]
+        labels = [names[i:i + _SHEET_COLUMNS] for i in range(0, len(pictures), _SHEET_COLUMNS)]
+        contact_sheet(rows, labels, options.sheet, width=options.size)
+        log.info("contact sheet: %s", options.sheet)
     return 0
+
+
+def main(arguments=None) -> int:
+    """Returns the exit code, as ``errors.guarded``."""
+    options = parse_arguments(arguments)
+    return guarded(lambda: run(options), options.debug, lambda: f"the portraits in {options.out} are whole")
 
 
 if __name__ == "__main__":

@@ -11,15 +11,17 @@ albedo x spherical-harmonics shading, the face camera, perspective-correct inter
 from __future__ import annotations
 
 import concurrent.futures
+import enum
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from facegcn import camera
+from facegcn.files import write_npz, write_text
 from facegcn.morphable import LANDMARK_COUNT, MorphableModel
 from facegcn.portraits import formation
 from facegcn.portraits import overlay as portrait_overlay
@@ -27,11 +29,21 @@ from facegcn.portraits import scene as portrait_scene
 from facegcn.portraits.details import AlbedoDetails
 from facegcn.portraits.sampling import CoefficientSampler
 from facegcn.rasterizer import rasterize_numpy
+from facegcn.report import write_png
 
 _SUBPIXELS = 2  # a pixel is the mean of 2 x 2 samples
 _DEPTH_TOLERANCE = 0.03  # decimetre a vertex may lie behind the drawn surface and still be seen
 _SKIN_SAMPLES = 400  # vertices that are enough for the mean skin colour
 FIELDS = ("rgba", "coeff", "albedo", "landmarks", "visible")
+
+
+class Stream(enum.IntEnum):
+    """The uses of made portraits. Each draws from a series of its own, however many it takes: none is measured on
+    what another has learnt from."""
+
+    PACKED = 0  # by create_bin.py, the held-out ones included
+    REGRESSOR = 1  # stage rec learns from them
+    MIXED = 2  # stage render learns from them, among photos
 
 
 @dataclass
@@ -60,7 +72,7 @@ class PortraitMaker:
     Safe to call from several threads.
     """
 
-    def __init__(self, morphable: MorphableModel, size: int = 224, seed: int = 0,
+    def __init__(self, morphable: MorphableModel, size: int = 224, seed: int = 0, stream: Stream = Stream.PACKED,
                  expression_spread: float = 0.7, albedo_spread: float = 1.0):
         """Prepares what all portraits share.
 
@@ -68,6 +80,7 @@ class PortraitMaker:
             morphable: the face model.
             size: width and height of the pictures in pixels.
             seed: the series, 0 or more.
+            stream: what the portraits are for; others of the same seed have nothing in common.
             expression_spread: deviation of the coefficients of a usual expression.
             albedo_spread: deviation of the albedo coefficients; colours that no human skin has are
                 pulled back towards the mean whatever it is.
@@ -77,7 +90,7 @@ class PortraitMaker:
         """
         if size <= 0 or seed < 0:
             raise ValueError(f"size must be positive and seed 0 or more, got {size} and {seed}")
-        self.morphable, self.size, self.seed = morphable, int(size), int(seed)
+        self.morphable, self.size, self.seed, self.stream = morphable, int(size), int(seed), Stream(stream)
         self._sampler = CoefficientSampler(morphable, expression_spread, albedo_spread)
         self._details = AlbedoDetails(morphable)
         self._centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0)
@@ -90,7 +103,8 @@ class PortraitMaker:
         Args:
             index: 0 or more.
         """
-        rng = np.random.default_rng([self.seed, index])
+        key = (int(self.stream),) if self.stream else ()
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=key))
         parts = self._sampler.face(rng)
         hair = portrait_scene.hair_color(rng)
         albedo, beard = self._details.paint(self._basis_albedo(parts["tex"]), hair, rng)
@@ -260,16 +274,16 @@ def dataset(maker: PortraitMaker, first: int, count: int, fields=("rgba", "coeff
     return (indices if count < 0 else indices.take(count)).map(load, num_parallel_calls=workers)
 
 
-def write_portraits(maker: PortraitMaker, directory: str, first: int, count: int,
-                    workers: int = 2) -> list[str]:
-    """Writes NAME.png (RGBA), NAME.txt (68 rows "x y", pixels, y down) and truth/NAME.npz.
+def write_portraits(maker: PortraitMaker, directory: str, numbers: Iterable[int], workers: int = 2) -> list[str]:
+    """Writes NAME.png (RGBA), NAME.txt (68 rows "x y", pixels, y down) and truth/NAME.npz; each file whole, the
+    truth last, so that a portrait with a truth is complete.
 
     The ``.npz`` holds coeff, albedo, landmarks and visible as ``Portrait`` describes them.
 
     Args:
         maker: where they come from.
         directory: made if absent.
-        first, count: which portraits; portrait 7 is named ``portrait_000007``.
+        numbers: which portraits; see ``portrait_name``.
         workers: threads.
 
     Returns:
@@ -278,29 +292,26 @@ def write_portraits(maker: PortraitMaker, directory: str, first: int, count: int
     Raises:
         OSError: a file cannot be written.
     """
-    os.makedirs(os.path.join(directory, "truth"), exist_ok=True)
+    numbers = list(numbers)
 
-    def write(index):
-        portrait, name = maker.make(index), f"portrait_{index:06d}"
+    def write(number):
+        portrait, name = maker.make(number), portrait_name(number)
         path = os.path.join(directory, name)
-        if not cv2.imwrite(path + ".png", cv2.cvtColor(portrait.rgba, cv2.COLOR_RGBA2BGRA)):
-            raise OSError(f"cannot write {path}.png")
-        np.savetxt(path + ".txt", portrait.landmarks, fmt="%.3f")
-        np.savez_compressed(os.path.join(directory, "truth", name + ".npz"), coeff=portrait.coeff,
-                            albedo=portrait.albedo, landmarks=portrait.landmarks, visible=portrait.visible)
+        write_png(path + ".png", portrait.rgba)
+        write_text(path + ".txt", "".join(f"{x:.3f} {y:.3f}\n" for x, y in portrait.landmarks))
+        write_npz(os.path.join(directory, "truth", name + ".npz"),
+                  {"coeff": portrait.coeff, "albedo": portrait.albedo, "landmarks": portrait.landmarks,
+                   "visible": portrait.visible})
         return name
 
-    with concurrent.futures.ThreadPoolExecutor(max(workers, 1)) as pool:
-        names = pool.map(write, range(first, first + count))
-        return list(tqdm.tqdm(names, total=count, desc="portraits", unit="portrait"))
+    pool = concurrent.futures.ThreadPoolExecutor(max(workers, 1))
+    try:
+        return list(tqdm.tqdm(pool.map(write, numbers), total=len(numbers), desc="portraits", unit="portrait",
+                              dynamic_ncols=True))
+    finally:  # Ctrl-C waits for the portraits in hand, not for those ahead
+        pool.shutdown(cancel_futures=True)
 
 
-def contact_sheet(pictures, columns: int = 8) -> np.ndarray:
-    """Pictures (H, W, C) uint8 of one size, row by row -> one picture; empty places are black."""
-    rows = -(-len(pictures) // columns)
-    height, width, channels = pictures[0].shape
-    sheet = np.zeros((rows * height, columns * width, channels), np.uint8)
-    for place, picture in enumerate(pictures):
-        y, x = place // columns * height, place % columns * width
-        sheet[y:y + height, x:x + width] = picture
-    return sheet
+def portrait_name(number: int) -> str:
+    """Name of a portrait's files: ``portrait_000007``."""
+    return f"portrait_{number:06d}"

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from facegcn import camera, export
 from facegcn.errors import PhotoError
+from facegcn.files import read_npz
 from facegcn.fitting import landmark_targets
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.morphable import LANDMARK_COUNT
@@ -70,7 +71,8 @@ def load_job(path: str, name: str, morphable, size: int) -> Job:
         image = reading.read_image(path)
         points = reading.points_beside(path)
         if is_segmented(image, size):
-            truth = _truth(path, os.path.splitext(os.path.basename(path))[0])
+            folder, file = os.path.split(path)
+            truth = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0])
             # A made portrait's exact landmarks are for measuring; no photo comes with such.
             targets = _targets(points) if truth is None else landmark_targets(None)
             return Job(name, "ok", rgba=image, targets=targets, truth=truth)
@@ -97,21 +99,18 @@ def is_segmented(image: np.ndarray, size: int) -> bool:
     return image.shape == (size, size, 4) and image[..., 3].max() > 0 and image[..., 3].min() < 255
 
 
-def packed_jobs(packed: PackedPhotos, indices, image_folder: str) -> list[Job]:
-    """Jobs of packed photos; a made portrait's truth is looked up in the folder it was packed from."""
+def packed_jobs(packed: PackedPhotos, indices) -> list[Job]:
+    """Jobs of packed photos, a made portrait's with its truth."""
     records = packed_file.read_records(packed.path, indices)
     return [Job(packed.names[i], "ok", rgba=record, targets=packed.targets[i],
-                truth=_truth(os.path.join(image_folder, packed.names[i]), packed.names[i]))
+                truth=_truth(packed.truth_folder, packed.names[i]))
             for i, record in zip(indices, records)]
 
 
-def _truth(path: str, name: str) -> dict | None:
-    """The truth file of a made portrait, where there is one."""
-    file = os.path.join(os.path.dirname(path), "truth", f"{name}.npz")
-    if not os.path.exists(file):
-        return None
-    with np.load(file, allow_pickle=False) as data:
-        return {key: data[key] for key in data.files}
+def _truth(folder: str, name: str) -> dict | None:
+    """The truth of a made portrait, where the folder has one."""
+    file = os.path.join(folder, f"{name}.npz")
+    return read_npz(file, ("landmarks", "albedo", "visible")) if folder and os.path.exists(file) else None
 
 
 class Reconstructor:
