@@ -117,7 +117,7 @@ def test_unusual_photos_do_not_end_the_batch(flags, tmp_path, capsys, monkeypatc
         assert all((tmp_path / "out" / f"{name}{ending}").exists() for ending in ENDINGS)
     assert rows["broken"]["status"] == rows["zgone"]["status"] == "unreadable"
     assert rows["slim"]["status"] in ("failed", "no face", "unreadable") and rows["slim"]["reason"]
-    assert "not\\udcffutf8.png" in rows["not_utf8"]["reason"]
+    assert "not\\udcffutf8.png" in rows["not_utf8"]["reason"] and "line\\nbreak.png" in rows["line_break"]["reason"]
     lines = table(tmp_path / "out")
     assert [line["kind"] for line in lines] == ["photo"] * 9 + ["mean of 6"]
     assert "'=1+1" in [line["photo"] for line in lines]
