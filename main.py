@@ -264,9 +264,12 @@ def main(arguments=None) -> int:
         config = config_from_arguments(args)
         start.tensorflow()  # behind everything that --help needs
         from facegcn.assets.check import require_assets
+        from facegcn.photos.packed_file import damage_named
+        from facegcn.training.interruption import pipelines_ended
 
         require_assets(config, args.mode)
-        return train(config, args, begun) if args.mode == "train" else test(config, args)
+        with pipelines_ended(), damage_named():
+            return train(config, args, begun) if args.mode == "train" else test(config, args)
 
     return guarded(program, args.debug, lambda: _what_is_kept(args.mode, begun))
 

@@ -24,7 +24,7 @@ from facegcn.identity.recognizers import (
     warp_similar,
 )
 from facegcn.identity.torch_weights import assign_weights, save_converted, weight_slots
-from facegcn.morphable import FIVE_POINT_LANDMARKS
+from facegcn.landmarks import FIVE_POINT_LANDMARKS
 from facegcn.photos.reading import transform_points
 from facegcn.report import write_png
 from tests import face_networks

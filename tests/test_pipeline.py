@@ -7,6 +7,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 import trimesh
 import yaml
 
@@ -61,8 +62,8 @@ def tested(world, trained):
 
 def test_packing_writes_portraits_lists_and_sheet(packed):
     data = packed / "data"
-    assert len(list((data / "segmented").glob("*.png"))) == 14
-    sizes = {name: len((data / f"{name}.txt").read_text().split()) for name in ("train", "val", "test")}
+    assert len(list(data.glob("portraits-*/*.png"))) == 14
+    sizes = {name: len((data / f"faces.{name}.txt").read_text().split()) for name in ("train", "val", "test")}
     assert sizes == {"train": 9, "val": 2, "test": 3}
     assert cv2.imread(str(data / "faces.sheet.png")) is not None
 
@@ -75,7 +76,7 @@ def test_before_training_the_texture_is_completed_and_says_so(untrained):
 
 def test_a_run_folder_explains_itself(trained):
     config = yaml.safe_load((trained / "config.yaml").read_text())
-    assert config["seed"] == 2 and config["vertices"] == VERTICES and config["tensorflow"]
+    assert config["seed"] == 2 and config["found"]["vertices"] == VERTICES and config["found"]["tensorflow"]
     stats = [json.loads(line) for line in (trained / "stats.jsonl").read_text().splitlines()]
     assert {"rec", "render"} == {line["stage"] for line in stats}
     render = [line for line in stats if line["stage"] == "render" and "total" in line]
@@ -84,7 +85,9 @@ def test_a_run_folder_explains_itself(trained):
     assert any("val_total" in line for line in stats)
     assert {p.name for p in (trained / "samples").iterdir()} == {"start.png", "epoch001.png", "epoch002.png"}
     assert list((trained / "checkpoints" / "texture").iterdir()) and list((trained / "tensorboard").rglob("events*"))
-    assert "run folder" in (trained / "log.txt").read_text()
+    log = (trained / "log.txt").read_text()
+    assert "run folder" in log and "regressor: 3 steps in " in log and "texture: 6 steps in " in log
+    assert "encoding photos: 14 " in log, "bars leave a line"
 
 
 def test_every_output_file_is_there_and_right(tested):
@@ -145,11 +148,52 @@ def _truth_folder(folder):
     return next(path.parent for path in (folder / "data").rglob("truth/*.npz"))
 
 
-def test_a_second_run_reuses_the_regressor_and_restore_continues(world, trained):
+def test_a_second_run_reuses_the_regressor(world, trained, capsys):
     folder, flags = world
-    assert main.main([*flags, "--mode", "train", "--restore", "--epoch", "3"]) == 0
-    epochs = [json.loads(line).get("epoch") for line in (trained / "stats.jsonl").read_text().splitlines()]
-    assert max(epochs) == 2 and not (folder / "runs" / "00001-demo-resnet").exists()
+    assert main.main([*flags, "--mode", "train", "--suffix", "second", "--epoch", "1"]) == 0
+    run = folder / "runs" / "00001-demo-second"
+    assert f"regressor: from {trained}" in capsys.readouterr().out
+    first, second = (dict(np.load(path / "regressor.npz")) for path in (trained, run))
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+    assert not (run / "checkpoints" / "regressor").exists()
+    assert len(list((folder / "data").glob("faces.bin.encoding-*.npy"))) == 1, "one regressor, one encoding"
+
+
+def test_restore_continues_weights_optimizer_and_settings(world, trained):
+    folder, flags = world
+    before, written = last_checkpoint(trained), (trained / "config.yaml").read_text()
+    other = folder / "other.yaml"  # the same data, but settings that are none of this run's
+    other.write_text(yaml.safe_dump({**yaml.safe_load((folder / "small.yaml").read_text()), "lr": 0.5, "batch_size": 1,
+                                     "losses": "released", "render_start": 0.5}))
+    assert main.main(["--config", str(other), "--mode", "train", "--restore", "--epoch", "2"]) == 0
+    for name, array in before.items():
+        np.testing.assert_array_equal(last_checkpoint(trained)[name], array, err_msg=name)
+    assert main.main(["--config", str(other), "--mode", "train", "--restore", "--epoch", "3", "--lr", "1e-12"]) == 0
+    after = last_checkpoint(trained)
+    iterations = next(name for name in before if "optimizer/_iterations" in name)
+    assert (before[iterations], after[iterations]) == (6, 9), "the optimiser's count goes on"
+    for name, array in before.items():
+        if name.startswith("network/") and np.issubdtype(array.dtype, np.floating) and "norm" not in name:
+            np.testing.assert_allclose(after[name], array, atol=1e-9, err_msg=name)  # steps of 1e-12 change nothing
+    assert (trained / "config.yaml").read_text() == written
+    saved = [yaml.safe_load((trained / f"config-restored-{number}.yaml").read_text()) for number in (1, 2)]
+    own = yaml.safe_load(written)
+    for restored, changes in zip(saved, ({}, {"epoch": 3, "lr": 1e-12})):
+        assert {key: value for key, value in restored.items() if key != "found"} == {
+            **{key: value for key, value in own.items() if key != "found"}, **changes}
+    assert "lr: 0.0001 -> 1e-12, by hand" in (trained / "log.txt").read_text()
+    steps = [line["step"] for line in map(json.loads, (trained / "stats.jsonl").read_text().splitlines())
+             if line["stage"] == "render" and "total" in line]
+    assert steps == list(range(1, 10))
+
+
+def last_checkpoint(run):
+    """The arrays of a run's newest texture checkpoint by name."""
+    reader = tf.train.load_checkpoint(str(run / "checkpoints" / "texture"))
+    return {name: np.array(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()
+            if "save_counter" not in name and "OBJECT_GRAPH" not in name and "py_state" not in name}
 
 
 def test_gan_normal_wide_and_released_losses_train(world, trained):
@@ -158,7 +202,7 @@ def test_gan_normal_wide_and_released_losses_train(world, trained):
                       "--epoch", "1", "--wide", "--set", "losses=released", "--set", "residual=false",
                       "--set", "delit=false", "--set", "visibility=normal", "--set", "critic_steps=1"])
     assert code == 0
-    run = folder / "runs" / "00001-demo-normal_wide_gan"
+    run = next((folder / "runs").glob("*-demo-normal_wide_gan"))
     stats = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     assert {"critic", "gradient_penalty", "adversarial"} <= set(stats[0])
     losses = [line for line in stats if "total" in line]

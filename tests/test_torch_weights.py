@@ -5,6 +5,7 @@ PyTorch and safetensors are optional; what needs them is skipped without them.
 
 import pickle
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_safetensors_convert_without_pytorch(weights, tmp_path, monkeypatch):
     arrays = {**weights["light_cnn_29"], **extras}
     source, out = str(tmp_path / "w.safetensors"), str(tmp_path / "w.npz")
     numpy_files.save_file({f"module.{name}": value.astype(np.float16) for name, value in arrays.items()}, source)
-    assert recognizers.convert("light-cnn", source, out) == "light_cnn_29"
+    assert recognizers.convert_recognizer("light-cnn", source, out) == "light_cnn_29"
     name, arrays = load_converted(out)
     assert name == "light_cnn_29" and arrays.keys() == SHAPES[name].keys()
     for key, value in weights[name].items():
@@ -190,6 +191,30 @@ def test_the_optional_package_is_named(package, file, tmp_path, monkeypatch, cap
     assert assets.main(["ir50", "--source", str(tmp_path / file), "--out", str(tmp_path / "o.npz")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and f"pip install {package}" in error and error.count("error:") == 1
+
+
+@pytest.mark.parametrize("version, old", [("1.13.1", True), ("2.5.1+cu121", True), ("2.6.0a0+git1", False),
+                                          ("2.6.0+cpu", False), ("2.10.0", False), ("3.0.0", False)])
+def test_a_pytorch_that_runs_what_it_reads_is_not_asked_to(version, old, tmp_path, monkeypatch):
+    """Below 2.6 ``weights_only`` can be got round (CVE-2025-32434)."""
+    asked = []
+
+    class Tensor:
+        pass
+
+    def load(path, map_location, weights_only):
+        asked.append((path, weights_only))
+        return {"not": "tensors"}
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__=version, load=load, Tensor=Tensor))
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"anything")
+    message = _message(read_state_dict, str(file))
+    if old:
+        assert not asked and f"PyTorch {version}" in message
+        assert "2.6 or later" in message and "pip install 'torch>=2.6'" in message and ".safetensors" in message
+    else:
+        assert asked == [(str(file), True)] and "holds no state dict" in message
 
 
 class _Intruder:

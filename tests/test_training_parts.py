@@ -12,6 +12,7 @@ from facegcn.config import Config
 from facegcn.errors import TrainingStopped
 from facegcn.portraits.maker import PortraitMaker
 from facegcn.training import callbacks, regressor_stage
+from facegcn.training.reused_portraits import ReusedPortraits
 from tests.faces import half_ellipsoid
 
 
@@ -72,17 +73,57 @@ def test_the_truth_has_no_truth_loss_and_errors_are_measured(morphable):
         assert float(loss(changed, truth)[term]) > 10 * float(same[term])
 
 
+def reused(morphable, **settings):
+    config = dataclasses.replace(Config(), **{"rec_batch_size": 4, "rec_reuse": 3, "workers": 2, **settings})
+    return ReusedPortraits(PortraitMaker(morphable, size=32, seed=1), config)
+
+
+def drawn(batches):
+    return tuple(np.concatenate(parts) for parts in zip(*((a.numpy(), b.numpy()) for a, b in batches)))
+
+
 def test_portrait_batches_repeat_each_portrait_and_enlarge_exactly(morphable):
-    config = dataclasses.replace(Config(), rec_batch_size=4, rec_reuse=3, workers=1)
-    maker = PortraitMaker(morphable, size=32, seed=1)
-    batches = regressor_stage.portrait_batches(maker, 64, 100, config).take(30)
-    rgb, coeff = (np.concatenate(parts) for parts in zip(*((a.numpy(), b.numpy()) for a, b in batches)))
+    portraits = reused(morphable)
+    rgb, coeff = drawn(portraits.batches(64).take(30))
     assert rgb.shape == (120, 64, 64, 3) and -1 <= rgb.min() and rgb.max() <= 1
     np.testing.assert_array_equal(rgb[:, ::2, ::2], rgb[:, 1::2, 1::2])
     _, counts = np.unique(coeff, axis=0, return_counts=True)
     assert counts.max() == 3
-    first = maker.make(100)
-    at = int(np.argmin(np.abs(coeff - first.coeff).sum(axis=1)))
-    np.testing.assert_array_equal(coeff[at], first.coeff)
-    kept = first.rgba[..., 3] > 0
-    np.testing.assert_allclose((rgb[at, ::2, ::2][kept] + 1) * 127.5, first.rgba[..., :3][kept], atol=1e-3)
+    for example in (0, 50, 119):
+        made = PortraitMaker(morphable, size=32, seed=1).make(portraits.portrait_of(example))
+        np.testing.assert_array_equal(coeff[example], made.coeff)
+        kept = made.rgba[..., 3] > 0
+        np.testing.assert_allclose((rgb[example, ::2, ::2][kept] + 1) * 127.5, made.rgba[..., :3][kept], atol=1e-3)
+
+
+@pytest.mark.parametrize(("batch_size", "uses"), [(32, 3), (4, 2), (1, 1), (5, 7), (2, 100)])
+def test_each_portrait_is_used_equally_often_and_far_apart(morphable, batch_size, uses):
+    portraits = reused(morphable, rec_batch_size=batch_size, rec_reuse=uses)
+    numbers = np.array([portraits.portrait_of(example) for example in range(30_000)])
+    found, counts = np.unique(numbers, return_counts=True)
+    margin = uses * portraits._block  # those at either end have uses outside
+    inner = (found >= margin) & (found < found.max() - margin)
+    assert inner.sum() > 20 and (counts[inner] == uses).all() and counts.max() <= uses
+    if uses == 3:
+        first = np.array([np.flatnonzero(numbers == number)[[0, -1]] for number in found[inner]])
+        distance = np.diff(first) / batch_size
+        assert 8 < distance.mean() < 16, "about a dozen batches"
+
+
+def test_portraits_go_on_in_the_middle_of_the_series(morphable):
+    whole = drawn(reused(morphable).batches(32).take(20))
+    rest = drawn(reused(morphable, workers=1).batches(32, step=7).take(13))
+    for all_of_it, part in zip(whole, rest):
+        np.testing.assert_array_equal(all_of_it[28:], part)
+    other = drawn(reused(morphable, seed=5).batches(32).take(20))
+    assert np.abs(whole[1] - other[1]).max() > 0, "the order is the seed's"
+
+
+def test_the_background_is_blanked_in_some_examples_only(morphable):
+    portraits = reused(morphable)
+    rgb, _ = drawn(portraits.batches(32).take(50))
+    blank = 0
+    for example in range(200):
+        rgba = portraits._portrait(portraits.portrait_of(example))[0]
+        blank += (rgb[example][rgba[..., 3] == 0] == -1).all()
+    assert 25 < blank < 85

@@ -7,19 +7,17 @@ Output layers start at zero, so an untrained regressor gives the mean face.
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 
 import keras
 import numpy as np
 from keras import layers
 
-from facegcn.errors import UserError
-from facegcn.morphable import MorphableModel
+from facegcn.errors import BrokenFile, UserError
+from facegcn.files import read_npz, write_npz
+from facegcn.morphable import PART_SCALES, MorphableModel
 from facegcn.networks.frozen import FrozenRegressor
 
-#: Typical size of each part of the coefficients; the network's outputs are multiplied by it.
-PART_SCALES = {"id": 1.0, "exp": 1.0, "tex": 1.0, "angles": 0.3, "gamma": 0.3, "translation": 0.2}
+_FLOAT16_ERROR = 2.0 ** -11  # float16 keeps eleven binary digits
 _SMALL_WIDTHS = (24, 40, 64, 96, 160)
 
 
@@ -64,7 +62,7 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
         raise ValueError(f"unknown regressor '{kind}', expected 'small', 'resnet50' or 'frozen'")
     parts = [layers.Rescaling(scale, name=f"{name}_scale")(
                  layers.Dense(size, kernel_initializer="zeros", name=name)(seen))
-             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes)]
+             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes) if size]
     coefficients = layers.Concatenate(name="coefficients")(parts)
     return keras.Model(image, [coefficients, features], name=f"regressor_{kind}")
 
@@ -133,26 +131,49 @@ def digest(regressor) -> str:
 
 
 def save_weights(network: keras.Model, path: str) -> None:
-    """Writes the weights as float16 arrays in an ``.npz``: small enough to be kept in a repository."""
-    np.savez_compressed(path, **{w.path: w.numpy().astype(np.float16) for w in network.weights})
+    """Writes the weights in an ``.npz``, whole or not at all; as float16: small enough to be kept in a repository.
+
+    An array that float16 cannot hold (a value above 65,504 or so small that it would become 0) stays float32.
+
+    Raises:
+        UserError: a weight is not finite: the training has gone wrong.
+        OSError: as ``files.written_whole``.
+    """
+    arrays = {weight.path: weight.numpy() for weight in network.weights}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path} was not written: the weight {name} is not finite. Train again from the last whole "
+                            "checkpoint or from nothing, with a lower rec_lr")
+    write_npz(path, {name: _as_small(array) for name, array in arrays.items()})
+
+
+def _as_small(array: np.ndarray) -> np.ndarray:
+    """The array in float16 where that loses nothing beside its largest value; else as it is."""
+    with np.errstate(over="ignore"):
+        small = array.astype(np.float16)
+    lost = np.abs(small - array).max(initial=0.0)  # infinite when a value is above 65,504
+    return small if lost <= _FLOAT16_ERROR * np.abs(array).max(initial=0.0) else array
 
 
 def load_weights(network: keras.Model, path: str) -> None:
-    """Reads weights written by ``save_weights``.
+    """Reads weights written by ``save_weights``; all or none are loaded.
 
     Raises:
         UserError: the file is absent, unreadable, or does not fit the network; names the first misfit.
     """
+    cure = "for starting weights, set regressor_start to '' to train from nothing"
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"cannot read the regressor's weights {path}: {error}; for starting weights, set "
-                        "regressor_start to '' to train from nothing") from error
+        arrays = read_npz(path)
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read the regressor's weights {path}: there is no such file; {cure}") from error
+    except BrokenFile as error:
+        raise UserError(f"cannot read the regressor's weights {path}: it {error.reason}; {cure}") from error
     for weight in network.weights:
         if weight.path not in arrays or arrays[weight.path].shape != tuple(weight.shape):
             have = arrays[weight.path].shape if weight.path in arrays else "none"
             raise UserError(f"{path} does not fit this regressor: {weight.path} needs shape "
-                            f"{tuple(weight.shape)}, the file has {have}; for starting weights, "
-                            "set regressor_start to '' to train from nothing")
+                            f"{tuple(weight.shape)}, the file has {have}; {cure}")
+        if arrays[weight.path].dtype.kind != "f" or not np.isfinite(arrays[weight.path]).all():
+            raise UserError(f"{path} is damaged: {weight.path} is not finite; {cure}")
+    for weight in network.weights:
         weight.assign(arrays[weight.path].astype(np.float32))

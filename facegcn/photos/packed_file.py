@@ -300,6 +300,17 @@ def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
     return _gather(path, header, indices, _beside(path, header)["checksums"])
 
 
+def reader(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that reads chosen images (B, H, W, C) uint8; what stands beside them is read once, here.
+
+    Raises:
+        BinFileError: as ``read_records``, also the function.
+    """
+    header = read_header(path)
+    checksums = _beside(path, header)["checksums"]
+    return lambda indices: _gather(path, header, _checked_indices(indices, header, path), checksums)
+
+
 def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | None = None,
             workers: int = tf.data.AUTOTUNE) -> tf.data.Dataset:
     """Images as a parallel ``tf.data`` pipeline, in order.

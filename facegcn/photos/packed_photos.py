@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,10 @@ import tensorflow as tf
 from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.files import read_npz
-from facegcn.fitting import landmark_targets
+from facegcn.landmarks import landmark_targets
 from facegcn.photos import packed_file
+
+_READ_TOGETHER = 32  # records fetched by one call
 
 
 @dataclass
@@ -53,21 +56,62 @@ class PackedPhotos:
         """(len(indices), H, W, 4) records in network range, see ``to_network_range``."""
         return to_network_range(packed_file.read_records(self.path, indices))
 
-    def examples(self, indices, arrays, buffer_size: int = 0, seed: int = 0) -> tf.data.Dataset:
+    def examples(self, indices, arrays, seed: int | None = None, first: int = 0,
+                 truth_vertices: int = 0) -> tf.data.Dataset:
         """Single (uint8 rgba, one row of each array) of some records; ``batches`` makes batches of them.
 
         Args:
             indices: records to take.
-            arrays: arrays whose row i belongs to record i.
-            buffer_size: 0 = once, in order; otherwise endless, shuffled with a buffer of this size.
-            seed: of the shuffling.
+            arrays: arrays whose row i belongs to record i; they may be memory maps, since rows are read when asked for.
+            seed: None = once, in order; otherwise endless, epoch by epoch, each a permutation of all the indices
+                that depends on seed and epoch only.
+            first: number of the first example: those before it are passed over without being read.
+            truth_vertices: where above 0, each example ends with its true albedo (N, 3) float16, see ``truth_of``.
         """
-        indices = np.asarray(indices)
-        rows = tf.data.Dataset.from_tensor_slices(tuple(np.asarray(a)[indices] for a in arrays))
-        data = tf.data.Dataset.zip(packed_file.dataset(self.path, indices), rows)
-        if buffer_size:
-            data = data.shuffle(buffer_size, seed=seed).repeat()
-        return data.map(lambda rgba8, row: (rgba8, *row))
+        read = packed_file.reader(self.path)
+
+        def rows_of(chosen):
+            truth = [self.truth_of(chosen, truth_vertices)] if truth_vertices else []
+            return [read(chosen), *(np.asarray(array[chosen]) for array in arrays), *truth]
+
+        # What they are like is seen on none of them.
+        specs = [tf.TensorSpec((None, *rows.shape[1:]), rows.dtype) for rows in rows_of(np.zeros(0, np.int64))]
+
+        def gather(chosen):
+            found = tf.numpy_function(rows_of, [chosen], [spec.dtype for spec in specs], stateful=False)
+            return tuple(tf.ensure_shape(rows, spec.shape) for rows, spec in zip(found, specs))
+
+        # One call fetches many records: a Python call each would cost more than the copy.
+        return (_order(np.asarray(indices, np.int64), seed, first).batch(_READ_TOGETHER)
+                .map(gather, num_parallel_calls=2, deterministic=True).unbatch())
+
+
+def _order(indices: np.ndarray, seed: int | None, first: int) -> tf.data.Dataset:
+    """The record indices of ``PackedPhotos.examples``, int64 scalars."""
+    if seed is None:
+        return tf.data.Dataset.from_tensor_slices(indices[first:])
+
+    def permuted(epoch):
+        return np.random.default_rng([seed, int(epoch)]).permutation(indices)
+
+    def epoch_of(epoch):
+        order = tf.numpy_function(permuted, [epoch], tf.int64, stateful=False)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, indices.shape))
+
+    epoch, passed = divmod(first, len(indices))
+    return tf.data.Dataset.counter(epoch).flat_map(epoch_of).skip(passed)
+
+
+def alternated(one: Callable[[int], tf.data.Dataset], other: Callable[[int], tf.data.Dataset],
+               first: int) -> tf.data.Dataset:
+    """Examples of two endless series in turn, from example ``first`` on; even ones are of the first series.
+
+    Args:
+        one, other: the series from the example of the given number on.
+        first: number of the first example.
+    """
+    turns = tf.data.Dataset.counter(first).map(lambda number: number % 2)
+    return tf.data.Dataset.choose_from_datasets([one((first + 1) // 2), other(first // 2)], turns)
 
 
 def batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from facegcn import camera, lighting
-from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT, five_points
+from facegcn.morphable import MorphableModel
 from facegcn.portraits import formation
 
 #: Pixels that one decimetre has in an aligned crop of 224 pixels (Deng et al. 2019).
@@ -67,7 +68,7 @@ class CoefficientSampler:
             marks: (68, 3) landmarks, rotated, not yet translated.
             rng: random generator.
         """
-        five = np.stack([marks[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
+        five = five_points(marks)
         scale = ALIGNED_SCALE * np.clip(1 + rng.normal(0, 0.03), 0.92, 1.08)
         center = _ALIGNED_SIZE / 2 + np.clip(rng.normal(0, 2.0, 2), -6, 6)
         translation = np.zeros(3, np.float32)
@@ -77,7 +78,7 @@ class CoefficientSampler:
             depth = camera.CAMERA_DISTANCE - translation[2]
             translation[2] = camera.CAMERA_DISTANCE - depth * fitted / scale
             fit = self._affine @ formation.to_pixels(five + translation, _ALIGNED_SIZE)
-            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * formation.TAN_HALF_FOV / _ALIGNED_SIZE
+            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * camera.TAN_HALF_FOV / _ALIGNED_SIZE
             translation[:2] += (center - fit[3]) * (pixel, -pixel)
         return translation
 
@@ -124,10 +125,10 @@ def _smile(morphable):
         weight[list(corners)] = 2.0
     target[[50, 51, 52, 61, 62, 63], 1] = 0.05 * width
     basis = weight[..., None] * morphable.exp_basis[morphable.landmarks]
-    basis = basis.reshape(-1, basis.shape[2])
+    basis = basis.reshape(3 * LANDMARK_COUNT, basis.shape[2])
     stiffness = (0.03 * width) ** 2 * np.eye(basis.shape[1])
     smile = np.linalg.solve(basis.T @ basis + stiffness, basis.T @ (weight * target).ravel())
-    return smile / max(np.abs(smile).max() / 2.0, 1.0)
+    return smile / max(np.abs(smile).max(initial=0.0) / 2.0, 1.0)
 
 
 def _is_human(color):

@@ -15,8 +15,7 @@ import numpy as np
 
 from facegcn.errors import BinFileError, BrokenFile, PhotoError
 from facegcn.files import read_npz
-from facegcn.fitting import landmark_targets
-from facegcn.morphable import LANDMARK_COUNT
+from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
 from facegcn.photos import packed_file, reading
 from facegcn.photos.packed_photos import PackedPhotos
 from facegcn.photos.skin import crop_mask
@@ -122,7 +121,7 @@ def load_photo(path: str, morphable, size: int) -> Photo:
         PhotoError: it cannot be used; says why.
     """
     image = reading.read_image(path)
-    points = reading.points_beside(path)
+    points = points_beside(path)
     if is_segmented(image, size):
         folder, file = os.path.split(path)
         truth, remark = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0], morphable.vertex_count)

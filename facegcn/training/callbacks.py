@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 
 import keras
-import tensorflow as tf
 from tqdm import tqdm
 
-from facegcn.errors import TrainingStopped
+from facegcn.errors import TrainingStopped, log
+from facegcn.files import written_whole
+from facegcn.training.checkpoints import Checkpoints, TrainingState
+from facegcn.training.interruption import StopRequest
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -32,15 +33,15 @@ class StatsLog(keras.callbacks.Callback):
         write: called with keyword values, for example RunFolder.stats.
         stage: name of the stage, part of each line.
         log_steps: training steps between lines.
-        first_step: steps done before, by a run that is continued.
+        state: the stage's TrainingState, whose steps and sums are kept here; None for a new one.
     """
 
-    def __init__(self, write, stage: str, log_steps: int, first_step: int = 0):
+    def __init__(self, write, stage: str, log_steps: int, state: TrainingState | None = None):
         super().__init__()
         self._write, self._stage, self._log_steps = write, stage, log_steps
-        self._window, self._epoch_sums, self._validation = {}, {}, {}
-        self._step, self._epoch = first_step, 0
-        self._start = time.time()
+        self._state = state or TrainingState()
+        self._validation, self._epoch = {}, 0
+        self._start = time.monotonic()
 
     def on_test_begin(self, logs=None):
         self._validation = {}
@@ -49,80 +50,105 @@ class StatsLog(keras.callbacks.Callback):
         _add(self._validation, logs)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._epoch_sums = epoch, {}
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        _add(self._window, logs)
-        _add(self._epoch_sums, logs)
-        if self._step % self._log_steps == 0:
-            self._write(stage=self._stage, epoch=self._epoch, step=self._step,
-                        seconds=round(time.time() - self._start, 1), **_means(self._window))
-            self._window = {}
+        state = self._state
+        state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
+        _add(state.window, logs)
+        _add(state.epoch_sums, logs)
+        if state.step % self._log_steps == 0:
+            self._write(stage=self._stage, epoch=self._epoch, step=state.step,
+                        seconds=round(time.monotonic() - self._start, 1), **_means(state.window))
+            state.window = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        logs.update(_means(self._epoch_sums))
+        logs.update(_means(self._state.epoch_sums))
         # Keras gives the last validation batch's terms; these are the means of all of them.
         validation = {f"val_{name}": value for name, value in _means(self._validation).items()
                       if f"val_{name}" in logs}
         logs.update(validation)
         if validation:
-            self._write(stage=self._stage, epoch=epoch, step=self._step, **validation)
+            self._write(stage=self._stage, epoch=epoch, step=self._state.step, **validation)
+        self._state.end_epoch()
 
 
-class Progress(keras.callbacks.Callback):
-    """One tqdm bar over all steps, showing the epoch and the running total loss."""
+class Progress:
+    """One tqdm bar over all steps, with the running total loss; its closing line is logged instead of it.
+
+    Args:
+        label: what the line begins with.
+        steps: of the whole stage.
+        first_step: steps done before.
+    """
 
     def __init__(self, label: str, steps: int, first_step: int = 0):
-        super().__init__()
+        self._label, self._mean, self._start, self._first = label, None, time.monotonic(), first_step
         self._bar = tqdm(total=steps, initial=first_step, desc=label, unit="step", dynamic_ncols=True,
-                         mininterval=1.0)
-        self._mean = None
+                         mininterval=1.0, leave=False)
 
-    def on_train_batch_end(self, batch, logs=None):
-        self._mean = logs["total"] if self._mean is None else 0.95 * self._mean + 0.05 * logs["total"]
+    def __enter__(self) -> Progress:
+        return self
+
+    def step(self, loss: float) -> None:
+        """One step is done."""
+        self._mean = loss if self._mean is None else 0.95 * self._mean + 0.05 * loss
         self._bar.set_postfix(loss=f"{self._mean:.4f}", refresh=False)
         self._bar.update(1)
-        if self._bar.n == self._bar.total:
-            self._bar.close()
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+        if self._mean is not None:
+            log.info("%s: %d steps in %.0f s, loss %.4f", self._label, self._bar.n - self._first,
+                     time.monotonic() - self._start, self._mean)
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """Moves a ``Progress`` bar."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._progress.step(logs["total"])
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """After each epoch: a TensorFlow checkpoint to continue from, and the network's weights to test with.
+    """Saves after each epoch, now and then within it, and before the program obeys Ctrl-C or SIGTERM.
+
+    It comes behind the callbacks that keep the TrainingState.
 
     Args:
-        manager: tf.train.CheckpointManager whose checkpoint holds ``network`` and a variable ``epoch``.
-        weights_path: the network's weights, ``.weights.h5``.
+        checkpoints: of the stage.
+        stop: an open StopRequest.
+        weights_path: the network's weights to test with, ``.weights.h5``, written after each epoch; None = none.
+        network: whose weights these are.
     """
 
-    def __init__(self, manager: tf.train.CheckpointManager, weights_path: str):
+    def __init__(self, checkpoints: Checkpoints, stop: StopRequest, weights_path: str | None = None, network=None):
         super().__init__()
-        self._manager, self._weights_path = manager, weights_path
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._manager.checkpoint.epoch.assign(epoch + 1)
-        self._manager.save()
-        partial = self._weights_path.replace(".weights.h5", ".partial.weights.h5")
-        self._manager.checkpoint.network.save_weights(partial)
-        os.replace(partial, self._weights_path)
-
-
-class SaveEvery(keras.callbacks.Callback):
-    """Writes a TensorFlow checkpoint every so many steps.
-
-    Args:
-        manager: tf.train.CheckpointManager whose checkpoint holds a variable ``step``.
-        steps: training steps between checkpoints.
-    """
-
-    def __init__(self, manager: tf.train.CheckpointManager, steps: int):
-        super().__init__()
-        self._manager, self._steps = manager, steps
+        self._checkpoints, self._stop = checkpoints, stop
+        self._weights_path, self._network = weights_path, network
 
     def on_train_batch_end(self, batch, logs=None):
-        step = self._manager.checkpoint.step
-        if int(step.assign_add(1)) % self._steps == 0:
-            self._manager.save()
+        self._stop.awaited = True
+        if batch + 1 == self.params["steps"]:  # what belongs to the epoch's end is not done yet
+            return
+        if self._stop.asked or self._checkpoints.due():
+            self._checkpoints.save()
+        self._stop.obey()
+
+    def on_test_begin(self, logs=None):
+        self._stop.awaited = False
+        self._stop.obey()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._checkpoints.save()
+        if self._weights_path:
+            with written_whole(self._weights_path) as partial:
+                self._network.save_weights(partial)
+        self._stop.obey()
 
 
 def _add(sums: dict, logs: dict) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
-import hashlib
 import os
+import shutil
+import time
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from facegcn.fitting import FIT_VERSION, CoefficientFitter
+from facegcn.errors import BrokenFile, log
+from facegcn.files import code_version, digest, read_npz, write_npz, written_whole
+from facegcn.fitting import CoefficientFitter
 from facegcn.networks.regressor import digest as regressor_digest
+from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, batches
+
+_PART = 2048  # photos of a part: with features of 3,840 numbers 34 MB, a few minutes' work
 
 
 class Encoding(NamedTuple):
@@ -44,7 +51,7 @@ class PhotoEncoder:
 
         Args:
             rgba: (B, H, W, 4), RGB in [-1, 1].
-            targets: (B, 73, 2) landmark targets, see fitting.landmark_targets; NaN where unknown.
+            targets: (B, 73, 2) landmark targets, see landmarks.landmark_targets; NaN where unknown.
         """
         coeff, embedding = (np.array(part) for part in self.face_model.regress(rgba))
         if self._fitter is not None:
@@ -53,42 +60,88 @@ class PhotoEncoder:
 
 
 def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int = 16) -> Encoding:
-    """Encodes every record of a packed file, or reads the result kept beside it.
+    """Encodes every record of a packed file, or opens the result kept beside it.
 
-    The kept file's name holds a hash of the regressor, FaceNet's file, the morphable model, the
-    packed file's size and time, the landmark targets and the fit, so a stale one is never used;
-    older ones are removed.
+    The kept file's name holds a digest of all that the result depends on: the networks, the morphable model, the
+    packed file, the landmark targets, the fit, and the code. Older ones are removed; a damaged one is made anew. What
+    is encoded is kept in parts until all is, so that an interrupted training goes on with the next part.
 
     Args:
         encoder: what encodes a batch.
         packed: the packed photos.
         batch_size: photos at a time.
+
+    Returns:
+        memory maps: what does not fit into memory is read when it is used.
     """
-    path = f"{packed.path}.encoding-{_key(encoder, packed)}.npz"
+    stem = f"{packed.path}.encoding-"
+    path = f"{stem}{_key(encoder, packed)}.npy"
+    width = encoder.face_model.morphable.coefficient_count
+    if not os.path.exists(path):
+        _encode(encoder, packed, batch_size, path)
+        _remove_stale(stem, path)
+    try:
+        return _opened(path, len(packed.names), width)
+    except BrokenFile as error:
+        log.warning("%s is damaged (%s); it is made anew", error.path, error.reason)
+        _encode(encoder, packed, batch_size, path)
+        return _opened(path, len(packed.names), width)
+
+
+def _opened(path: str, count: int, coefficients: int) -> Encoding:
+    """The two parts of a kept file, read when used; raises BrokenFile."""
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BrokenFile(path, f"is no whole array: {error}") from error
+    if rows.ndim != 2 or rows.shape[0] != count or rows.shape[1] <= coefficients or rows.dtype != np.float32:
+        raise BrokenFile(path, f"holds {rows.dtype} {rows.shape}")
+    return Encoding(rows[:, :coefficients], rows[:, coefficients:])
+
+
+def _encode(encoder, packed, batch_size, path) -> None:
+    """Writes the rows of all records, coefficients before features, to ``path``; they wait in parts beside it."""
+    count, folder = len(packed.names), path + ".parts"
+    begin, rows = time.monotonic(), None
+    with written_whole(path) as partial:
+        with tqdm(total=count, desc="encoding photos", unit="photo", dynamic_ncols=True, leave=False) as bar:
+            for start in range(0, count, _PART):
+                part = _part(encoder, packed, batch_size, os.path.join(folder, f"{start:09d}.npz"),
+                             np.arange(start, min(start + _PART, count)))
+                if rows is None:
+                    rows = np.lib.format.open_memmap(partial, "w+", np.float32, (count, part.shape[1]))
+                rows[start:start + len(part)] = part
+                bar.update(len(part))
+        rows.flush()
+        del rows
+    shutil.rmtree(folder, ignore_errors=True)
+    log.info("encoding photos: %d in %.0f s", count, time.monotonic() - begin)
+
+
+def _part(encoder, packed, batch_size, path, records) -> np.ndarray:
+    """(len(records), K + E) rows of some records, kept in a file until all are there."""
     if os.path.exists(path):
-        with np.load(path) as kept:
-            return Encoding(kept["coeff"], kept["embedding"])
-    for stale in glob.glob(f"{glob.escape(packed.path)}.encoding-*.npz"):
-        if ".partial-" not in stale:  # another training may be writing one
+        with contextlib.suppress(BrokenFile):  # then it is encoded again
+            return read_npz(path, ["rows"])["rows"]
+    found = [np.concatenate(encoder(rgba, targets.numpy()), axis=1)
+             for rgba, targets in batches(packed.examples(records, (packed.targets,)), batch_size)]
+    rows = np.concatenate(found).astype(np.float32)
+    write_npz(path, {"rows": rows}, compressed=False)
+    return rows
+
+
+def _remove_stale(stem: str, path: str) -> None:
+    """Removes what other networks or older versions said of these photos, but not what a training may be writing."""
+    for stale in glob.glob(glob.escape(stem) + "*.np[yz]"):
+        if stale != path:
             os.remove(stale)
-    rows, parts = np.arange(len(packed.names)), []
-    with tqdm(total=len(rows), desc="encoding photos", unit="photo", dynamic_ncols=True) as bar:
-        for rgba, targets in batches(packed.examples(rows, (packed.targets,)), batch_size):
-            parts.append(encoder(rgba, targets.numpy()))
-            bar.update(len(rgba))
-    encoding = Encoding(*(np.concatenate(arrays) for arrays in zip(*parts)))
-    partial = f"{path}.partial-{os.getpid()}.npz"
-    np.savez(partial, coeff=encoding.coeff, embedding=encoding.embedding)
-    os.replace(partial, path)
-    return encoding
 
 
 def _key(encoder, packed) -> str:
-    """Sixteen hexadecimal digits over everything the encoding depends on."""
+    """Digest of everything the encoding depends on."""
     face_model, status = encoder.face_model, os.stat(packed.path)
     facenet = face_model.facenet.digest if face_model.facenet is not None else ""
-    digest = hashlib.sha256(np.ascontiguousarray(packed.targets).tobytes())
-    digest.update(f"{regressor_digest(face_model.regressor)} {facenet} {face_model.morphable.digest} "
-                  f"{status.st_size} {status.st_mtime_ns} {encoder.fit_steps} {FIT_VERSION}".encode())
-    digest.update(face_model.morphable.landmarks.tobytes())
-    return digest.hexdigest()[:16]
+    return digest(regressor_digest(face_model.regressor), facenet, face_model.morphable.digest,
+                  face_model.morphable.landmarks, face_model.morphable.skin_index, encoder.fit_steps,
+                  tuple(packed_file.read_header(packed.path)), status.st_size, status.st_mtime_ns, packed.targets,
+                  code_version("facegcn.training.encoding", "facegcn.fitting", "facegcn.face_model"))

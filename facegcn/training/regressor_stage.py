@@ -16,19 +16,16 @@ from facegcn.fitting import photo_losses
 from facegcn.geometry import rotate
 from facegcn.lighting import shading
 from facegcn.photos.packed_photos import batches
-from facegcn.portraits import maker as portraits
 from facegcn.portraits.maker import PortraitMaker, Stream
-from facegcn.training.callbacks import Progress, SaveEvery, StatsLog, StopOnNonFinite
+from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
+from facegcn.training.checkpoints import Checkpoints, TrainingState
+from facegcn.training.interruption import StopRequest
+from facegcn.training.reused_portraits import ReusedPortraits
 
 _PROBE_VERTICES = 400  # random vertices that stand for the surface in the losses, besides the landmarks
 _PROBE_NORMALS = 64  # directions in which predicted and true light are compared
-_BACKGROUND_DROP = 0.25  # share of portraits whose background is blanked, as in segmented PNGs
 WEIGHTS = {"pixels": 1.0, "shape": 40.0, "depth": 2.0, "albedo": 20.0, "light": 4.0, "lit": 20.0,
            "coefficients": 0.05}
-
-
-_REUSE_BATCHES = 12  # the repeats of a portrait are spread over about this many batches
-_CHECKPOINT_STEPS = 200  # steps between checkpoints
 _PHOTO_SHARE = 4.0  # of photo_losses, which is about 0.2 when the truth losses are about 10
 
 
@@ -76,39 +73,11 @@ class TruthLoss:
             "albedo": tf.reduce_mean(tf.abs(albedo - albedo_t)),
             "light": tf.reduce_mean(tf.abs(light - light_t)),
             "lit": tf.reduce_mean(tf.abs(albedo * mean_light - albedo_t * mean_light_t)),
-            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])),
+            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])) if basis_part.stop
+            else tf.constant(0.0),  # a model without components has no mean
         }
         terms["total"] = tf.add_n([WEIGHTS[name] * value for name, value in terms.items()])
         return terms
-
-
-def portrait_batches(maker: PortraitMaker, image_size: int, first: int, config) -> tf.data.Dataset:
-    """Endless (RGB in [-1, 1], coefficients) batches of portraits made on the fly, in parallel.
-
-    Each portrait is seen ``rec_reuse`` times, far apart, since making one costs more than a
-    training step on it.
-
-    Args:
-        maker: makes portrait ``first``, ``first + 1``, ... at the width the CNN works at.
-        image_size: the pictures are enlarged to this width, by repeating pixels: the regressor's
-            averaging takes that back exactly, and small portraits are made four times faster.
-        first: number of the first.
-        config: ``rec_batch_size``, ``rec_reuse``, ``seed``, ``workers``.
-    """
-    repeat = image_size // maker.size
-
-    def to_network_range(portrait):
-        rgba = portrait["rgba"]
-        blank = (rgba[..., 3:] == 0) & (tf.random.uniform(()) < _BACKGROUND_DROP)
-        rgb = tf.where(blank, tf.zeros_like(rgba[..., :3]), rgba[..., :3])
-        rgb = tf.repeat(tf.repeat(rgb, repeat, axis=0), repeat, axis=1)
-        return tf.cast(rgb, tf.float32) / 127.5 - 1.0, portrait["coeff"]
-
-    data = portraits.dataset(maker, first, -1, ("rgba", "coeff"), config.workers)
-    if config.rec_reuse > 1:
-        data = data.flat_map(lambda portrait: tf.data.Dataset.from_tensors(portrait).repeat(config.rec_reuse))
-        data = data.shuffle(_REUSE_BATCHES * config.rec_batch_size, seed=config.seed)
-    return data.map(to_network_range).batch(config.rec_batch_size, drop_remainder=True).prefetch(4)
 
 
 class RegressorTrainer(keras.Model):
@@ -160,35 +129,38 @@ def train_regressor(face_model, config, run, packed) -> None:
 
     Raises:
         TrainingStopped: a loss term is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; all is saved.
     """
     maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed,
                           stream=Stream.REGRESSOR)
     trainer = RegressorTrainer(face_model)
+    # The step with photos rasterizes, which XLA refuses; Keras would choose XLA where there is a GPU.
     trainer.compile(optimizer=keras.optimizers.Adam(learning_rate(config.rec_lr, config.rec_steps),
-                                                    clipnorm=config.clip_norm))
+                                                    clipnorm=config.clip_norm), jit_compile=False)
     trainer.optimizer.build(trainer.regressor.trainable_variables)
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(regressor=trainer.regressor, optimizer=trainer.optimizer,
-                            step=tf.Variable(0, dtype=tf.int64, trainable=False)),
-        run.file("checkpoints", "regressor"), max_to_keep=1)
-    manager.restore_or_initialize()
-    done = int(manager.checkpoint.step.numpy())
-    callbacks = [StopOnNonFinite(), StatsLog(run.stats, "rec", config.log_steps, done),
-                 SaveEvery(manager, _CHECKPOINT_STEPS), Progress("regressor", config.rec_steps, done)]
-    for start, stop, data in _phases(maker, config, packed, done):
-        trainer.fit(data, steps_per_epoch=stop - start, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
-    manager.save()
+    state = TrainingState()
+    checkpoints = Checkpoints(run.file("checkpoints", "regressor"), state, regressor=trainer.regressor,
+                              optimizer=trainer.optimizer)
+    checkpoints.restore()
+    run.forget_stats("rec", state.step)
+    portraits = ReusedPortraits(maker, config)
+    with StopRequest() as stop, Progress("regressor", config.rec_steps, state.step) as bar:
+        callbacks = [StopOnNonFinite(), StatsLog(run.stats, "rec", config.log_steps, state), ShowProgress(bar),
+                     SaveCheckpoints(checkpoints, stop)]
+        for start, end, data in _phases(portraits, config, packed, state.step):
+            trainer.fit(data, steps_per_epoch=end - start, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
 
 
-def _phases(maker, config, packed, done: int):
+def _phases(portraits, config, packed, done: int):
     """(first, last step, batches) of the portraits-only phase and of the one with photos, from step ``done``."""
     alone = int(config.rec_steps * config.rec_photo_after) if config.rec_photo_batch else config.rec_steps
-    for start, stop in ((done, alone), (max(done, alone), config.rec_steps)):
-        if start >= stop:
+    for start, end in ((done, alone), (max(done, alone), config.rec_steps)):
+        if start >= end:
             continue
-        data = portrait_batches(maker, config.img_size, start * config.rec_batch_size, config)
-        if stop > alone:
-            photos = packed.examples(packed.splits["train"], (packed.targets,), config.buffer_size, config.seed)
+        data = portraits.batches(config.img_size, start)
+        if end > alone:
+            photos = packed.examples(packed.splits["train"], (packed.targets,), config.seed,
+                                     (start - alone) * config.rec_photo_batch)
             photos = batches(photos, config.rec_photo_batch)
             data = tf.data.Dataset.zip(data, photos).map(lambda made, real: (*made, *real))
-        yield start, stop, data
+        yield start, end, data

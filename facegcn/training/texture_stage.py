@@ -12,6 +12,7 @@ import os
 import keras
 import tensorflow as tf
 
+from facegcn.errors import log
 from facegcn.losses import (
     CRITIC_TERMS,
     LossWeights,
@@ -22,11 +23,14 @@ from facegcn.losses import (
     texture_losses,
     truth_loss,
 )
-from facegcn.losses import overlay as skin_overlay
-from facegcn.photos.packed_photos import PackedPhotos, batches
+from facegcn.photos.packed_photos import PackedPhotos, alternated, batches
 from facegcn.report import contact_sheet, overlay, to_uint8
-from facegcn.training.callbacks import Progress, SaveCheckpoints, StatsLog, StopOnNonFinite
+from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
+from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.encoding import Encoding
+from facegcn.training.interruption import StopRequest
+
+_SHEET_FACES = 6  # as many as can be looked at
 
 
 class TextureTrainer(keras.Model):
@@ -56,7 +60,7 @@ class TextureTrainer(keras.Model):
         return LossWeights(render=self.render_weight, refine=self.refine_weight,
                            identity=config.identity_weight, symmetry=config.symmetry_weight,
                            variance=config.variance_weight, pixel=config.pixel_weight,
-                           losses=config.losses)
+                           losses=config.losses, schedule=config.schedule)
 
     def generator_terms(self, rgba, coeff, embedding, truth=None, training: bool = False, seen=None):
         """(loss terms, outputs of FaceModel.reconstruct) for a batch; arguments as in ``train_step``.
@@ -76,12 +80,14 @@ class TextureTrainer(keras.Model):
         facenet = self.face_model.facenet
         if facenet is None or not self._config.identity_weight:
             return None
-        return identity_loss(embedding[:, -facenet.feature_count:], facenet(skin_overlay(outputs["fine_render"], rgba)))
+        return identity_loss(embedding[:, -facenet.feature_count:], facenet(overlay(outputs["fine_render"], rgba)))
 
     def train_step(self, batch):
         """Batch: (rgba, coeff, embedding), and the true albedo (B, N, 3) where made portraits take part."""
         rgba, coeff, embedding, *truth = batch
-        seen = tf.nn.dropout(embedding, self._config.drop_rate) if self._config.drop_rate else embedding
+        seen = embedding
+        if self._config.drop_rate:
+            seen = tf.nn.experimental.stateless_dropout(embedding, self._config.drop_rate, self._random_seed(0))
         terms = {}
         if self.critic is not None:
             # The critic learns from the moment the generator's image losses count.
@@ -91,20 +97,31 @@ class TextureTrainer(keras.Model):
             found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True, seen=seen)
             if self.critic is not None:
                 adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
-                active = tf.cast(self.render_weight > 0.0, tf.float32)
                 found["adversarial"] = adversarial
-                found["total"] += active * self._config.adv_lambda * adversarial
+                found["total"] += self._adversarial_share() * self._config.adv_lambda * adversarial
         gradients = tape.gradient(found["total"], self.network.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables))
         return {**terms, **found}
+
+    def _adversarial_share(self):
+        """Factor of the generator's adversarial term: the render weight, or 0 and 1 [released code]."""
+        if self._config.schedule == "paper":
+            return self.render_weight
+        return tf.cast(self.render_weight > 0.0, tf.float32)
+
+    def _random_seed(self, use: int):
+        """Seed (2,) of a random choice in this step; the same again in a run that is continued."""
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(self._config.seed, tf.int64), step]), use)
 
     def _critic_step(self, rgba, coeff, embedding):
         """``critic_steps`` updates of the critic on this batch's renders."""
         fake = tf.stop_gradient(self.face_model.reconstruct(rgba, coeff, embedding)["fine_render"])
         self.critic_optimizer.learning_rate.assign(self.optimizer.learning_rate)  # they decay together
-        for _ in range(self._config.critic_steps):
+        for number in range(self._config.critic_steps):
+            share = tf.random.stateless_uniform((tf.shape(rgba)[0], 1, 1, 1), self._random_seed(1 + number))
             with tf.GradientTape() as tape:
-                terms = critic_losses(self.critic, fake, rgba)
+                terms = critic_losses(self.critic, fake, rgba, share)
                 # The released code weighs this side too; it decides how often the clipped norm is reached.
                 weighed = self._config.adv_lambda * terms["critic"]
             gradients = tape.gradient(weighed, self.critic.trainable_variables)
@@ -132,12 +149,12 @@ def adam(learning_rate, clip_norm: float) -> keras.optimizers.Adam:
 class Schedule(keras.callbacks.Callback):
     """Sets the render and refine weights of each epoch (facegcn.losses.schedule)."""
 
-    def __init__(self, render_start: float):
+    def __init__(self, render_start: float, kind: str = "released"):
         super().__init__()
-        self._render_start = render_start
+        self._render_start, self._kind = render_start, kind
 
     def on_epoch_begin(self, epoch, logs=None):
-        render, refine = schedule(epoch, self._render_start)
+        render, refine = schedule(epoch, self._render_start, self._kind)
         self.model.render_weight.assign(render)
         self.model.refine_weight.assign(refine)
 
@@ -176,6 +193,8 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
                   made: tuple[PackedPhotos, Encoding] | None = None, epochs_done: int = 0) -> None:
     """Runs stage ``render``; writes checkpoints, statistics, sample sheets and ``texture.weights.h5``.
 
+    A run that is continued goes on exactly where its checkpoint was written, in the middle of an epoch too.
+
     Args:
         trainer: holds the networks; trained in place.
         config: optimiser and schedule settings.
@@ -188,54 +207,83 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
 
     Raises:
         TrainingStopped: a loss term is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; all is saved.
     """
-    train, val = packed.splits["train"], packed.splits["val"]
-    vertex_count = trainer.face_model.morphable.vertex_count
-    with_truth = packed.truth is not None or made is not None
-    rows = _rows(packed, encoding, vertex_count, with_truth)
-    examples = packed.examples(train, rows, config.buffer_size, config.seed)
-    count = len(train)
-    if made is not None:
-        count += len(made[0].names)
-        made_rows = _rows(*made, vertex_count, with_truth)
-        portraits = made[0].examples(made[0].splits["train"], made_rows, config.buffer_size, config.seed)
-        examples = tf.data.Dataset.sample_from_datasets([examples, portraits], [0.5, 0.5], seed=config.seed)
-    steps = max(1, count // config.batch_size)
+    steps = max(1, (len(packed.splits["train"]) + (len(made[0].names) if made else 0)) // config.batch_size)
     decayed = keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True)
-    trainer.compile(optimizer=adam(decayed, config.clip_norm))
+    # XLA over the texture network computes its recursion again and again (docs/architecture.md), and refuses the
+    # rasterizer.
+    trainer.compile(optimizer=adam(decayed, config.clip_norm), jit_compile=False)
     trainer.optimizer.build(trainer.network.trainable_variables)
-    manager = checkpoint_manager(trainer, run, epochs_done)
-    manager.restore_or_initialize()
-    first_epoch = int(manager.checkpoint.epoch.numpy())
+    state = TrainingState(step=steps * epochs_done, epoch=epochs_done)
+    checkpoints = texture_checkpoints(trainer, run, state)
+    checkpoints.restore()
+    if state.steps != steps:  # of other batches: the epoch that was under way begins anew
+        state.steps, state.in_epoch, state.epoch_sums = steps, 0, {}
+    run.forget_stats("render", state.step)
+    if state.epoch >= config.epoch:
+        log.info("stage render: %d of %d epochs are done; --epoch N goes on to N", state.epoch, config.epoch)
+        return
+    data = _Data(packed, encoding, made, config, trainer.face_model.morphable.vertex_count)
     every = max(1, round(config.eval)) if config.eval else config.epoch
-    faces = val[:6] if len(val) else train[:6]
-    sheet = Samples(run.file("samples"), packed.photos(faces), encoding.coeff[faces],
-                    encoding.embedding[faces], every)
-    validation = batches(packed.examples(val, rows), config.batch_size) if len(val) else None
-    trainer.fit(
-        batches(examples, config.batch_size), steps_per_epoch=steps, epochs=config.epoch,
-        initial_epoch=first_epoch, verbose=0, shuffle=False,
-        validation_data=validation, validation_freq=every,
-        validation_steps=-(-len(val) // config.batch_size),
-        callbacks=[Schedule(config.render_start), StopOnNonFinite(),
-                   StatsLog(run.stats, "render", config.log_steps, steps * first_epoch),
-                   SaveCheckpoints(manager, run.file("texture.weights.h5")), sheet,
-                   Progress("texture", steps * config.epoch, steps * first_epoch),
-                   keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)])
+    with StopRequest() as stop, Progress("texture", steps * config.epoch, steps * state.epoch + state.in_epoch) as bar:
+        callbacks = [Schedule(config.render_start, config.schedule), StopOnNonFinite(),
+                     StatsLog(run.stats, "render", config.log_steps, state), ShowProgress(bar),
+                     Samples(run.file("samples"), *data.faces(), every),
+                     SaveCheckpoints(checkpoints, stop, run.file("texture.weights.h5"), trainer.network),
+                     keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)]
+        while state.epoch < config.epoch:
+            # Keras cannot begin within an epoch: the rest of one is a fit of its own.
+            until = state.epoch + 1 if state.in_epoch else config.epoch
+            trainer.fit(
+                data.training(state.epoch * steps + state.in_epoch), steps_per_epoch=steps - state.in_epoch,
+                initial_epoch=state.epoch, epochs=until, verbose=0, shuffle=False, callbacks=callbacks,
+                validation_data=data.validation(), validation_freq=every, validation_steps=data.validation_steps)
 
 
-def _rows(packed: PackedPhotos, encoding: Encoding, vertex_count: int, with_truth: bool):
-    """Coefficients, embeddings, and where it is asked the true albedo, NaN for photos."""
-    if not with_truth:
-        return tuple(encoding)
-    return (*encoding, packed.truth_of(range(len(packed.names)), vertex_count))
+class _Data:
+    """The batches of stage ``render``: those of training from any step on, those of validation, and the sheet's faces.
+
+    Args:
+        packed, encoding, made: as for ``train_texture``.
+        config: ``batch_size``, ``seed``.
+        vertex_count: of the face model.
+    """
+
+    def __init__(self, packed, encoding, made, config, vertex_count: int):
+        self._packed, self._encoding, self._made, self._config = packed, encoding, made, config
+        self._truth_vertices = vertex_count if made is not None or packed.truth is not None else 0
+        self.validation_steps = -(-len(packed.splits["val"]) // config.batch_size)
+
+    def training(self, step: int) -> tf.data.Dataset:
+        """Endless batches, from that of training step ``step`` on."""
+        def series(packed, encoding):
+            return lambda first: packed.examples(packed.splits["train"], encoding, self._config.seed, first,
+                                                 self._truth_vertices)
+
+        first = step * self._config.batch_size
+        photos = series(self._packed, self._encoding)
+        examples = photos(first) if self._made is None else alternated(photos, series(*self._made), first)
+        return batches(examples, self._config.batch_size)
+
+    def validation(self) -> tf.data.Dataset | None:
+        """The held-out photos once; None without any."""
+        if not self.validation_steps:
+            return None
+        examples = self._packed.examples(self._packed.splits["val"], self._encoding,
+                                         truth_vertices=self._truth_vertices)
+        return batches(examples, self._config.batch_size)
+
+    def faces(self):
+        """Photos, coefficients and embeddings of the faces that every sheet shows."""
+        splits = self._packed.splits
+        chosen = (splits["val"] if len(splits["val"]) else splits["train"])[:_SHEET_FACES]
+        return self._packed.photos(chosen), *(rows[chosen] for rows in self._encoding)
 
 
-def checkpoint_manager(trainer: TextureTrainer, run, epochs_done: int = 0) -> tf.train.CheckpointManager:
-    """Checkpoints of network, optimiser, critic and epoch in the run's ``checkpoints/texture``."""
-    parts = {"network": trainer.network, "optimizer": trainer.optimizer,
-             "epoch": tf.Variable(epochs_done, dtype=tf.int64, trainable=False)}
+def texture_checkpoints(trainer: TextureTrainer, run, state: TrainingState) -> Checkpoints:
+    """Checkpoints of network, optimiser and critic in the run's ``checkpoints/texture``."""
+    parts = {"network": trainer.network, "optimizer": trainer.optimizer}
     if trainer.critic is not None:
         parts.update(critic=trainer.critic, critic_optimizer=trainer.critic_optimizer)
-    return tf.train.CheckpointManager(tf.train.Checkpoint(**parts), run.file("checkpoints", "texture"),
-                                      max_to_keep=2)
+    return Checkpoints(run.file("checkpoints", "texture"), state, **parts)

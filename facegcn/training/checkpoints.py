@@ -1,0 +1,128 @@
+"""Checkpoints of a training stage: saved with all that its next step depends on, and mended when damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+
+import tensorflow as tf
+
+from facegcn.errors import BrokenFile, UserError, log
+
+_KEPT = 2  # the newest, and one before it for the case that the newest is damaged
+_INDEX = re.compile(r"(ckpt-\d+)\.index")
+_SECONDS = 60.0  # between checkpoints within an epoch: what a crash may cost
+#: What TensorFlow raises for a checkpoint whose files are cut or do not belong together.
+_DAMAGE = (tf.errors.OpError, IndexError, ValueError, RuntimeError, LookupError, UnicodeDecodeError)
+
+
+class TrainingState(tf.train.experimental.PythonState):
+    """How far a stage is, and the sums of means that are not written yet; part of its checkpoints.
+
+    Attributes:
+        step: training steps done.
+        epoch: epochs done.
+        in_epoch: steps done of the epoch that is under way.
+        steps: of an epoch; 0 = not known yet.
+        window, epoch_sums: (sum, count) of every term since the last line of statistics, and in this epoch.
+    """
+
+    _FIELDS = ("step", "epoch", "in_epoch", "steps", "window", "epoch_sums")
+
+    def __init__(self, step: int = 0, epoch: int = 0):
+        self.step, self.epoch, self.in_epoch, self.steps = step, epoch, 0, 0
+        self.window: dict[str, tuple[float, int]] = {}
+        self.epoch_sums: dict[str, tuple[float, int]] = {}
+
+    def serialize(self) -> str:
+        """As JSON, which keeps every digit of a sum."""
+        return json.dumps({name: getattr(self, name) for name in self._FIELDS})
+
+    def deserialize(self, string_value) -> None:
+        """Takes over what ``serialize`` gave."""
+        for name, value in json.loads(string_value).items():
+            setattr(self, name, value)
+
+    def end_epoch(self) -> None:
+        """The epoch that was under way is done."""
+        self.epoch, self.in_epoch, self.epoch_sums = self.epoch + 1, 0, {}
+
+
+class Checkpoints:
+    """The checkpoints of one stage in a folder.
+
+    Attributes:
+        state: a TrainingState, restored and saved with the rest.
+
+    Args:
+        folder: made with the first checkpoint; damaged ones in it are passed over with a warning.
+        state: where a new training begins.
+        parts: networks and optimisers by name; their variables must have been built.
+
+    Raises:
+        UserError: there are checkpoints, and every one is damaged.
+    """
+
+    def __init__(self, folder: str, state: TrainingState, **parts):
+        self.state, self._folder = state, folder
+        _pass_over_damaged(folder)
+        self._manager = tf.train.CheckpointManager(tf.train.Checkpoint(state=state, **parts), folder, max_to_keep=_KEPT)
+        self._saved_at = time.monotonic()
+
+    def restore(self) -> bool:
+        """Loads the newest whole checkpoint; whether there was one.
+
+        Raises:
+            UserError: it is of other networks.
+        """
+        newest = self._manager.latest_checkpoint
+        if newest is None:
+            return False
+        try:
+            self._manager.checkpoint.restore(newest).assert_existing_objects_matched()
+        except (AssertionError, ValueError) as error:
+            raise UserError(f"{newest} does not fit the networks of this config: train a new run, without "
+                            "--restore") from error
+        log.info("continuing from %s: step %d", newest, self.state.step)
+        return True
+
+    def save(self) -> None:
+        """Writes the next one; the oldest goes."""
+        self._manager.save()
+        self._saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last one is so old that a crash would cost much."""
+        return time.monotonic() - self._saved_at > _SECONDS
+
+
+def _pass_over_damaged(folder: str) -> None:
+    """Lists the whole checkpoints of a folder in its index file, when that does not, so that no other is met."""
+    names = [match[1] for match in map(_INDEX.fullmatch, os.listdir(folder) if os.path.isdir(folder) else ()) if match]
+    whole = []
+    for name in sorted(names, key=lambda name: int(name.rpartition("-")[2])):
+        try:
+            _check_whole(os.path.join(folder, name))
+            whole.append(name)
+        except BrokenFile as error:
+            log.warning("passing over %s", error)
+    if not names:
+        return
+    if not whole:
+        raise UserError(f"no checkpoint in {folder} is whole: delete that folder, so that --restore begins the stage "
+                        "anew, or train a new run")
+    listed = tf.train.get_checkpoint_state(folder)
+    if listed is None or [os.path.basename(path) for path in listed.all_model_checkpoint_paths] != whole:
+        tf.train.update_checkpoint_state(folder, whole[-1], whole)
+
+
+def _check_whole(prefix: str) -> None:
+    """Reads every array of a checkpoint, which tries their checksums; raises BrokenFile."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except _DAMAGE as error:
+        raise BrokenFile(prefix, f"is a damaged checkpoint: {str(error).strip().splitlines()[0]}") from error

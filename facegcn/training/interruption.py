@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM while training: the step is finished, all is saved, and the program really ends."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+
+from facegcn.errors import Terminated
+
+
+class StopRequest:
+    """Holds Ctrl-C and SIGTERM back until a training step is over; a context manager.
+
+    Between two steps weights, optimiser and statistics belong together, so what is saved there continues exactly.
+    A second request ends the program at once, and so does one that comes while no step is awaited.
+
+    Attributes:
+        awaited: whether the end of a step will come soon, so that a request is held back for it.
+    """
+
+    def __init__(self):
+        self.awaited = False
+        self._request: KeyboardInterrupt | None = None
+        self._before = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
+                self._before[number] = signal.signal(number, lambda _, frame, kind=kind: self.ask(kind()))
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+        if kind is None:
+            self.obey()
+
+    def ask(self, request: KeyboardInterrupt) -> None:
+        """What the signals do: raises the request, or keeps it until the step is over."""
+        if self._request is not None or not self.awaited:
+            raise request
+        self._request = request
+
+    @property
+    def asked(self) -> bool:
+        """Whether a request is held back."""
+        return self._request is not None
+
+    def obey(self) -> None:
+        """Raises the request that is held back."""
+        if self._request is not None:
+            raise self._request
+
+
+@contextlib.contextmanager
+def pipelines_ended() -> Iterator[None]:
+    """Around trainings: an exception that leaves it leaves no input pipeline behind.
+
+    The frames of its traceback hold the iterators. Were they left to the interpreter's end, it would wait for ever
+    for the pipelines' threads, which run Python and cannot any more.
+    """
+    try:
+        yield
+    except BaseException as error:
+        link = error
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)
+            link = link.__context__
+        gc.collect()
+        raise
