@@ -85,7 +85,7 @@ def test_trust_falls_towards_the_silhouette_and_with_what_the_coarse_face_cannot
 
 
 def test_hidden_skin_is_no_worse_than_the_coarse_face_and_seen_skin_is_better(rng):
-    """A head turned aside whose skin the coarse face has nearly right; its silhouette shows hair and wrong light."""
+    """A head turned aside whose skin the coarse face has nearly right; its light is wrong towards the silhouette."""
     face = half_ellipsoid(25, 31)
     truth = face.mean_albedo / 127.5 - 1.0
     normals = face.mean_shape / np.linalg.norm(face.mean_shape, axis=1, keepdims=True)
@@ -93,9 +93,9 @@ def test_hidden_skin_is_no_worse_than_the_coarse_face_and_seen_skin_is_better(rn
     normals = normals @ np.array([[np.cos(turn), 0, -np.sin(turn)], [0, 1, 0], [np.sin(turn), 0, np.cos(turn)]])
     facing = normals[:, 2]
     visible = (facing > 0.0).astype(float)
-    coarse = truth + 0.15 * np.sin(4 * face.mean_shape)  # 19 levels off, here brighter, there darker
-    silhouette = np.exp(-(facing / 0.15) ** 2)[:, None]
-    seen = truth + rng.normal(0, 0.03, truth.shape) + silhouette * (-0.6)
+    coarse = truth + 0.15 * np.sin(9 * face.mean_shape)  # 12 levels off, here brighter, there darker
+    silhouette = np.exp(-(facing / 0.2) ** 2)[:, None]
+    seen = truth + rng.normal(0, 0.03, truth.shape) + silhouette * 0.5  # too little light is divided out
     triangles = face.triangles
     pairs = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     adjacency = sp.coo_matrix((np.ones(len(pairs)), pairs.T), (len(truth), len(truth)))
@@ -105,5 +105,6 @@ def test_hidden_skin_is_no_worse_than_the_coarse_face_and_seen_skin_is_better(rn
     def error(texture, vertices):
         return np.abs(texture - truth)[vertices].mean()
     assert 0.1 < np.mean(visible == 0) < 0.5
+    assert np.abs(seen - truth)[(visible == 1) & (facing < 0.1)].mean() > 2 * error(coarse, visible == 0)
     assert error(fine, visible == 0) <= error(coarse, visible == 0)
     assert error(fine, visible == 1) < 0.7 * error(coarse, visible == 1)

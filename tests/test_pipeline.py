@@ -205,6 +205,16 @@ def test_gan_normal_wide_and_released_losses_train(world, trained):
     run = next((folder / "runs").glob("*-demo-normal_wide_gan"))
     stats = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     assert {"critic", "gradient_penalty", "adversarial"} <= set(stats[0])
+    losses = [line for line in stats if "total" in line]
+    assert all(np.isfinite(value) for line in losses for value in line.values() if isinstance(value, float))
+    assert all(line["gradient_penalty"] > 0 for line in losses)
+    assert len({line["critic"] for line in losses}) == len(losses) > 1, "the critic learns"
+    # Test mode finds the run by the flags alone: the other settings are the run's own.
+    out = folder / "tested-gan"
+    assert main.main([*flags, "--mode", "test", "--gan", "--model", "normal", "--wide", "--output", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["fine_texture"] == "texture network" and metrics["mean_of"] == 3
+    assert metrics["mean"]["fine_l1"] != pytest.approx(metrics["mean"]["coarse_l1"], rel=1e-3)
 
 
 def test_photos_without_a_face_or_unreadable_are_reported(world, tested, tmp_path, capsys):
@@ -215,8 +225,8 @@ def test_photos_without_a_face_or_unreadable_are_reported(world, tested, tmp_pat
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     out = tmp_path / "out"
     assert main.main([*flags, "--mode", "test", "--input", str(tmp_path), "--output", str(out)]) == 1
-    printed = capsys.readouterr().out
-    assert "no face" in printed and "unreadable" in printed and "nothing was written" in printed
+    said = capsys.readouterr()
+    assert "no face" in said.out and "unreadable" in said.out and "nothing was written" in said.err
     photos = json.loads((out / "metrics.json").read_text())["photos"]
     assert {name: row["status"] for name, row in photos.items()} == {
         "broken": "unreadable", "noise.bmp": "no face", "noise.png": "no face"}

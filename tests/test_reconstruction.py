@@ -2,9 +2,11 @@
 
 import csv
 import errno
+import gc
 import json
 import os
 import unicodedata
+import weakref
 
 import cv2
 import numpy as np
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 import main
 from facegcn import files
 from facegcn.errors import UserError
-from facegcn.reconstruction import reconstructor, results
+from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.reconstruction import evaluation, jobs, reconstructor, results
+from facegcn.reconstruction.jobs import Job
 from facegcn.reconstruction.results import ENDINGS, result_names
 from facegcn.report import write_png
 from tests.faces import half_ellipsoid
@@ -117,7 +121,7 @@ def test_unusual_photos_do_not_end_the_batch(flags, tmp_path, capsys, monkeypatc
         assert all((tmp_path / "out" / f"{name}{ending}").exists() for ending in ENDINGS)
     assert rows["broken"]["status"] == rows["zgone"]["status"] == "unreadable"
     assert rows["slim"]["status"] in ("failed", "no face", "unreadable") and rows["slim"]["reason"]
-    assert "not\\udcffutf8.png" in rows["not_utf8"]["reason"]
+    assert "not\\udcffutf8.png" in rows["not_utf8"]["reason"] and "line\\nbreak.png" in rows["line_break"]["reason"]
     lines = table(tmp_path / "out")
     assert [line["kind"] for line in lines] == ["photo"] * 9 + ["mean of 6"]
     assert "'=1+1" in [line["photo"] for line in lines]
@@ -126,19 +130,17 @@ def test_unusual_photos_do_not_end_the_batch(flags, tmp_path, capsys, monkeypatc
 
 
 def test_a_name_in_a_packed_file_cannot_leave_the_output_folder(tmp_path):
-    from facegcn.photos.packed_photos import PackedPhotos
-    from facegcn.reconstruction.jobs import packed_jobs
     names = ["../../escape/evil", "/tmp/evil", "a"]
     packed = PackedPhotos(str(tmp_path / "faces.bin"), names, {"test": np.arange(3)}, np.zeros((3, 73, 2)))
-    jobs = packed_jobs(packed, packed.splits["test"], 10)
-    assert [job.name for job in jobs] == [".._.._escape_evil", "_tmp_evil", "a"]
-    assert "escape" in jobs[0].remark and not jobs[2].remark
+    found = jobs.packed_jobs(packed, packed.splits["test"], 10)
+    assert [job.name for job in found] == [".._.._escape_evil", "_tmp_evil", "a"]
+    assert "escape" in found[0].remark and not found[2].remark
 
 
 @pytest.mark.parametrize(("where", "flag"), [("load_photo", []), ("_write", []), ("_write", ["--debug"])])
 def test_a_photo_that_fails_unforeseen_is_one_photo(flags, tmp_path, capsys, monkeypatch, where, flag):
     photos = photos_in(tmp_path / "in", "a.png", "b.png", "c.png")
-    owner = reconstructor.Reconstructor if where == "_write" else reconstructor_jobs()
+    owner = reconstructor.Reconstructor if where == "_write" else jobs
     right = getattr(owner, where)
 
     def failing(*arguments, **options):
@@ -152,11 +154,6 @@ def test_a_photo_that_fails_unforeseen_is_one_photo(flags, tmp_path, capsys, mon
     assert rows["b"]["reason"] == "error: an assertion of OpenCV" and "coarse_l1" not in rows["b"]
     said = capsys.readouterr().err
     assert ("Traceback" in said) == bool(flag) and "b: error: an assertion" in said
-
-
-def reconstructor_jobs():
-    from facegcn.reconstruction import jobs
-    return jobs
 
 
 def test_a_batch_that_fails_as_a_whole_is_tried_photo_by_photo(flags, tmp_path, monkeypatch):
@@ -190,7 +187,38 @@ def test_a_damaged_truth_costs_only_the_comparison(flags, tmp_path):
     assert "b.npz" in rows["b"]["reason"] and "another face model" in rows["c"]["reason"]
 
 
+def test_metrics_are_those_of_the_overlays_that_are_written(flags, tmp_path):
+    """With half of the face outside the skin mask, where the overlay is the photo, also inside SSIM's window."""
+    picture = segmented()
+    picture[:, :32, 3] = 0
+    (tmp_path / "in").mkdir()
+    write_png(str(tmp_path / "in" / "a.png"), picture)
+    _, rows = reconstruct(flags, tmp_path / "in", tmp_path / "out")
+
+    def read(ending):
+        return cv2.imread(str(tmp_path / "out" / f"a_{ending}.png"), cv2.IMREAD_UNCHANGED)
+    photo, mask = read("input") / 255, read("mask") == 255
+    np.testing.assert_array_equal(mask, picture[..., 3] == 255)
+    for kind in ("coarse", "fine"):
+        render, overlay = read(kind), read(f"{kind}_overlay") / 255
+        inside = mask & (render[..., 3] == 255)
+        np.testing.assert_array_equal(overlay[~inside], photo[~inside])
+        assert (render[~mask][:, 3] == 255).any(), "the render reaches beyond the mask"
+        for name, value in evaluation.image_metrics(overlay, photo, inside).items():
+            assert rows["a"][f"{kind}_{name}"] == pytest.approx(value, rel=0.01)
+
+
 # ---------------------------------------------------------------- the end of a run
+def test_the_summary_of_ten_thousand_photos_is_short(tmp_path, caplog):
+    jobs = [Job(f"p{number}", lambda: None, status="unreadable", message="cut short") for number in range(10_000)]
+    rows = {job.name: {"status": job.status, "reason": job.message} for job in jobs}
+    with caplog.at_level("INFO", "facegcn"):
+        results.log_summary(rows, jobs, str(tmp_path), results.Overview(str(tmp_path), ()))
+    lines = caplog.text.splitlines()
+    assert len(lines) < 120 and any("9950 more reasons in metrics.csv" in line for line in lines)
+    assert "none of the 10000 photos could be used" in lines[-1]
+
+
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space left"), 2)])
 def test_what_was_written_before_the_end_has_its_metrics(flags, tmp_path, capsys, monkeypatch, error, code):
     photos = photos_in(tmp_path / "in", *(f"{name}.png" for name in "abcdef"))
@@ -211,10 +239,8 @@ def test_what_was_written_before_the_end_has_its_metrics(flags, tmp_path, capsys
 
 
 def test_photos_are_read_batch_by_batch_and_let_go(flags, tmp_path, monkeypatch):
-    import gc
-    import weakref
     photos = photos_in(tmp_path / "in", *(f"{number}.png" for number in range(8)))
-    jobs, alive, most = reconstructor_jobs(), [], []
+    alive, most = [], []
     right = jobs.load_photo
 
     def counted(*arguments):

@@ -114,7 +114,8 @@ class Reconstructor:
         """Notes that a photo cannot be used for an unforeseen reason."""
         job.status = "failed"
         foreseen = isinstance(error, (OSError, UserError))
-        job.message = shown(str(error) if foreseen else f"{type(error).__name__}: {error}")[:_LONGEST_REASON]
+        words = str(error) if foreseen else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        job.message = shown(words)[:_LONGEST_REASON]
         if self._debug:
             log.warning("%s:", job.name, exc_info=error)
 

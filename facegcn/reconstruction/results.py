@@ -74,8 +74,8 @@ def _key(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """The text in letters that every terminal and file can hold, on one line."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().splitlines())
+    """The text on one line, in letters that every terminal and file can hold; others as Python writes them."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 # ---------------------------------------------------------------- the folder
