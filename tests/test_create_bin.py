@@ -70,7 +70,7 @@ def test_every_rejected_file_is_named_with_reason_and_cure_and_shifts_nothing(tm
     assert _run(tmp_path, "--input", folder, "--out", tmp_path / "own.bin") == 0
     text = capsys.readouterr().out
     for name, reason in (("aaa_no_alpha.png", "no alpha channel.*--photos"), ("bbb_transparent.png", "alpha 0"),
-                         ("ccc_size.png", "30 x 20.*64 x 64.*--img_size"), ("ddd_broken.png", "PNG or JPEG"),
+                         ("ccc_size.png", "30 x 20.*64 x 64.*--img_size"), ("ddd_broken.png", "cut short or damaged"),
                          ("eee_points.png", "eee_points.txt: has 1 points"), ("face05.tiff", "face05 is packed")):
         line = next(line for line in text.splitlines() if line.strip().startswith(name))
         assert re.search(reason, line), line

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from facegcn.photos.reading import AlignedPhoto, warp
+from facegcn.photos.alignment import AlignedPhoto
 
 # Proportions of an average face in decimetre, from the middle between the eyes: right, down.
 _EYE_DISTANCE, _MOUTH_DROP = 0.65, 0.70
@@ -101,21 +101,19 @@ def skin_mask(image: np.ndarray, points: np.ndarray, landmarks: np.ndarray | Non
     return np.where(skin, 255, 0).astype(np.uint8)
 
 
-def crop_mask(image: np.ndarray, aligned: AlignedPhoto, keep_features: bool = True) -> np.ndarray:
-    """Skin mask of an aligned photo: the photo's own alpha where it has one, else estimated.
+def crop_mask(aligned: AlignedPhoto, keep_features: bool = True) -> np.ndarray:
+    """The estimated skin mask of an aligned photo.
+
+    A photo's transparency says where the picture is, not where skin is: a cut-out head has hair.
 
     Args:
-        image: the whole photo, uint8 (H, W, 3) or (H, W, 4).
-        aligned: what ``photos.align_photo`` made of it.
+        aligned: what ``alignment.align_photo`` made of it.
         keep_features: as for ``skin_mask``.
 
     Returns:
         (size, size) uint8, 0 or 255; 0 where the photo ends.
     """
     crop = aligned.crop
-    if image.shape[2] == 4 and image[..., 3].min() < 255:
-        own = warp(image[..., 3], crop.transform, len(crop.inside))
-        return np.where(own > 127, 255, 0).astype(np.uint8)
     return skin_mask(crop.image, aligned.points, aligned.landmarks, keep_features) * crop.inside
 
 

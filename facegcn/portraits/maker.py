@@ -14,7 +14,6 @@ import concurrent.futures
 import os
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import tensorflow as tf
 import tqdm
@@ -22,12 +21,14 @@ import tqdm
 from facegcn import camera
 from facegcn.landmarks import LANDMARK_COUNT
 from facegcn.morphable import MorphableModel
+from facegcn.photos.reading import CROP_TEXT
 from facegcn.portraits import formation
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits import scene as portrait_scene
 from facegcn.portraits.details import AlbedoDetails
 from facegcn.portraits.sampling import CoefficientSampler
 from facegcn.rasterizer import rasterize_numpy
+from facegcn.report import write_png
 
 _SUBPIXELS = 2  # a pixel is the mean of 2 x 2 samples
 _DEPTH_TOLERANCE = 0.03  # decimetre a vertex may lie behind the drawn surface and still be seen
@@ -286,8 +287,7 @@ def write_portraits(maker: PortraitMaker, directory: str, first: int, count: int
     def write(index):
         portrait, name = maker.make(index), f"portrait_{index:06d}"
         path = os.path.join(directory, name)
-        if not cv2.imwrite(path + ".png", cv2.cvtColor(portrait.rgba, cv2.COLOR_RGBA2BGRA)):
-            raise OSError(f"cannot write {path}.png")
+        write_png(path + ".png", portrait.rgba, CROP_TEXT)
         np.savetxt(path + ".txt", portrait.landmarks, fmt="%.3f")
         np.savez_compressed(os.path.join(directory, "truth", name + ".npz"), coeff=portrait.coeff,
                             albedo=portrait.albedo, landmarks=portrait.landmarks, visible=portrait.visible)

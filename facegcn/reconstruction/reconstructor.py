@@ -13,8 +13,10 @@ from facegcn import camera, export
 from facegcn.errors import PhotoError
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
-from facegcn.photos import packed_file, reading
+from facegcn.photos import packed_file
+from facegcn.photos.alignment import align_photo
 from facegcn.photos.packed_photos import PackedPhotos, to_network_range
+from facegcn.photos.reading import read_photo
 from facegcn.photos.skin import crop_mask
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.completion import complete_texture
@@ -64,17 +66,17 @@ def load_jobs(paths: list[str], morphable, size: int) -> list[Job]:
 
 
 def load_job(path: str, name: str, morphable, size: int) -> Job:
-    """Reads one image: a segmented PNG of the right size as it is, any other photo aligned and masked."""
+    """Reads one image: what says that it is an aligned crop of ours as it is, any other photo aligned and masked."""
     try:
-        image = reading.read_image(path)
+        photo = read_photo(path)
         points = points_beside(path)
-        if is_segmented(image, size):
+        if photo.is_crop(size):
             truth = _truth(path, os.path.splitext(os.path.basename(path))[0])
             # A made portrait's exact landmarks are for measuring; no photo comes with such.
             targets = _targets(points) if truth is None else landmark_targets(None)
-            return Job(name, "ok", rgba=image, targets=targets, truth=truth)
-        aligned = reading.align_photo(image, points, morphable.five_points, size)
-        mask = crop_mask(image, aligned)
+            return Job(name, "ok", rgba=photo.image, targets=targets, truth=truth)
+        aligned = align_photo(photo.image, points, morphable.five_points, size)
+        mask = crop_mask(aligned)
     except PhotoError as error:
         return Job(name, error.status, message=str(error))
     if not mask.any():
@@ -89,11 +91,6 @@ def _targets(points: np.ndarray | None) -> np.ndarray:
     if points is None or len(points) != LANDMARK_COUNT:
         return landmark_targets(points)
     return landmark_targets(None, points)
-
-
-def is_segmented(image: np.ndarray, size: int) -> bool:
-    """Whether an image is an aligned crop with a skin mask already: right size, alpha neither full nor empty."""
-    return image.shape == (size, size, 4) and image[..., 3].max() > 0 and image[..., 3].min() < 255
 
 
 def packed_jobs(packed: PackedPhotos, indices, image_folder: str) -> list[Job]:
