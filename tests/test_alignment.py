@@ -71,6 +71,14 @@ def test_a_panorama_wider_than_opencv_bears_is_cropped():
     assert (found[22:38, 2:38] == 255).all() and not found[:, 46:].any()
 
 
+@pytest.mark.parametrize("scale", [0.03, 0.4, 1.0, 3.0])
+@pytest.mark.parametrize("degrees", [0, 33])
+def test_a_crop_inside_of_the_photo_shows_nothing_of_its_end(scale, degrees):
+    matrix = scale * turn(degrees)
+    photo = np.full((3000, 3000), 255, np.uint8)
+    assert (warp(photo, np.column_stack([matrix, 30.0 - matrix @ (1500.0, 1500.0)]), 60) == 255).all()
+
+
 # ---------------------------------------------------------------- alignment of upright heads
 @pytest.mark.parametrize("size", [224, 112])
 def test_a_decimetre_becomes_102_pixels_and_the_origin_the_centre(size):

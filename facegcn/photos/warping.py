@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_MARGIN = 4  # source pixels around what is needed: cubic interpolation looks 2 pixels far
+_MARGIN = 4  # pixels around what is needed, after reduction: cubic interpolation looks 2 pixels far
 
 
 def turn(degrees: float) -> np.ndarray:
@@ -61,8 +61,8 @@ def warp(image: np.ndarray, transform: np.ndarray, size: int, nearest: bool = Fa
 def _needed(image, transform, size) -> tuple[np.ndarray, np.ndarray]:
     """The part of a picture that the result shows, and the transform from it: OpenCV ends at 32,767 pixels."""
     corners = transform_points(size * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]), inverse(transform))
-    limit = np.array(image.shape[1::-1])
-    first, last = (np.clip(edge, 0, limit).astype(int) for edge in (np.floor(corners.min(axis=0)) - _MARGIN,
-                                                                    np.ceil(corners.max(axis=0)) + _MARGIN))
+    limit, margin = np.array(image.shape[1::-1]), _MARGIN / min(1.0, scale_of(transform))
+    first = np.clip(np.floor(corners.min(axis=0) - margin), 0, limit).astype(int)
+    last = np.clip(np.ceil(corners.max(axis=0) + margin), 0, limit).astype(int)
     moved = np.column_stack([transform[:, :2], transform[:, 2] + transform[:, :2] @ first])
     return image[first[1]:last[1], first[0]:last[0]], moved
