@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from facegcn import files
 from facegcn.errors import ModelFileError
-from facegcn.files import write_npz
 from facegcn.landmarks import five_points
 from facegcn.model_format import ARRAYS, MADE_BY, check_conventions, check_headers, check_values, read_model_file
 
@@ -158,7 +157,7 @@ class MorphableModel:
 
     def save(self, path: str) -> None:
         """Writes the model as a compressed ``.npz``, whole. Raises OSError as ``files.written_whole``."""
-        write_npz(path, {**self.arrays(), **({MADE_BY: np.array(self.made_by)} if self.made_by else {})})
+        files.write_npz(path, {**self.arrays(), **({MADE_BY: np.array(self.made_by)} if self.made_by else {})})
 
     @classmethod
     def load(cls, path: str) -> MorphableModel:

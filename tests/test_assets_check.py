@@ -4,6 +4,8 @@ import dataclasses
 import os
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 import types
 import zipfile
@@ -446,6 +448,52 @@ def test_models_damaged_anywhere_end_with_one_message(tmp_path):
 
 
 # ---------------------------------------------------------------- the commands
+@pytest.mark.parametrize("arguments", [["--help"], ["bfm09", "--help"], ["nonsense"]])
+def test_help_and_mistyped_commands_need_no_tensorflow(arguments):
+    """TensorFlow takes four seconds to import; it did so before the arguments were read."""
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "facegcn.assets", *arguments], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == (2 if arguments == ["nonsense"] else 0)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "facegcn.config" in imported
+    assert not {name for name in imported if name.split(".")[0] in ("tensorflow", "keras", "scipy", "h5py", "cv2")}
+
+
+@pytest.mark.parametrize("command", list(assets.COMMANDS))
+def test_every_command_has_its_help_and_debug(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        assets.main([command, "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--debug" in text and " ".join(assets.COMMANDS[command].description.split())[:60] in text
+
+
+def test_debug_shows_where_a_mistake_was_noticed(tmp_path, capsys):
+    arguments = ["bfm09", "--source", str(tmp_path / "none")]
+    assert assets.main(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert assets.main([*arguments, "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" in error and "convert_bfm09" in error
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch, capsys):
+    def fail(*_):
+        raise IndexError("a bug")
+
+    monkeypatch.setattr("facegcn.assets.bfm09.convert_bfm09", fail)
+    assert assets.main(["bfm09", "--source", "."]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_converter_refuses_to_write_what_would_not_load(tmp_path, monkeypatch, capsys):
+    face = half_ellipsoid()
+    face.triangles = face.triangles[:, ::-1].copy()
+    monkeypatch.setattr("facegcn.assets.bfm09.convert_bfm09", lambda source: face)
+    assert assets.main(["bfm09", "--source", ".", "--out", str(tmp_path / "m.npz")]) == 2
+    assert "clockwise" in capsys.readouterr().err and not (tmp_path / "m.npz").exists()
+
+
 def test_an_operating_systems_error_ends_with_one_message(monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "data/bfm09")

@@ -618,14 +618,16 @@ def test_restored_and_tested(world, trained, capsys):
     assert json.loads((folder / "tested" / "metrics.json").read_text())["fine_texture"] == "texture network"
 
 
-def test_another_facenet_than_the_one_trained_with_is_refused(world, trained, capsys):
+@pytest.mark.parametrize("setting, file", [("facenet_file", "FaceNetModel.pb"),
+                                           ("regressor_file", "FaceReconModel.pb")])
+def test_another_network_than_the_one_trained_with_is_refused(world, trained, setting, file, capsys):
     folder, flags, _ = world
     write_standin_graphs(str(folder / "other"), seed=11)
-    other = ["--set", f"facenet_file={folder / 'other' / 'FaceNetModel.pb'}"]
+    other = ["--set", f"{setting}={folder / 'other' / file}"]
     for mode in (["--mode", "test"], ["--mode", "train", "--restore"]):
         assert main.main([*flags, "--gan", *mode, *other]) == 2
         error = capsys.readouterr().err
-        assert str(trained) in error and "another facenet_file" in error
+        assert str(trained) in error and f"another {setting}" in error
 
 
 @pytest.mark.parametrize("flags, words", [

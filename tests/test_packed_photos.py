@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from facegcn.config import Config
 from facegcn.errors import BinFileError, BrokenFile, UserError
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, albedo_truth, read_packed
-from facegcn.reconstruction.reconstructor import packed_jobs
+from facegcn.reconstruction.jobs import packed_jobs
+from facegcn.training import encoding
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_photo_keeps_its_landmarks_and_a_made_portrait_its_truth(world):
     assert packed.truth_row.tolist() == [-1, 0, 1] and packed.truth.shape == (2, 5, 3)
     assert np.isfinite(packed.targets[0, :68]).all()
     assert np.isnan(packed.targets[1:]).all(), "exact landmarks are for measuring"
-    photo, held = packed_jobs(packed, [0, 2])
+    photo, held = (job.load() for job in packed_jobs(packed, [0, 2], 5))
     assert photo.truth is None and set(held.truth) == {"landmarks", "albedo", "visible"}
 
 
@@ -95,3 +97,16 @@ def test_what_is_wrong_with_a_packed_file_is_said(world):
     os.remove(world.path("faces.bin"))
     with pytest.raises(UserError, match="there are no packed photos"):
         read_packed(world, 5)
+
+
+def test_a_damaged_record_is_named_wherever_it_is_met(world, monkeypatch):
+    packed = read_packed(world, 5)
+    with open(packed.path, "r+b") as file:
+        file.seek(packed_file.HEADER_BYTES + 5)
+        file.write(b"damaged")
+    with pytest.raises(BinFileError, match="image 0 is damaged"):
+        packed.photos([0])
+    monkeypatch.setattr(encoding, "_key", lambda *arguments: "key")
+    encoder = SimpleNamespace(face_model=SimpleNamespace(morphable=SimpleNamespace(coefficient_count=3)))
+    with pytest.raises(BinFileError, match="image 0 is damaged"):
+        encoding.encode_packed(encoder, packed)

@@ -2,7 +2,8 @@
 
 Every region comes from the 68 iBUG landmarks of the mean shape seen from the front, so it works
 with any morphable model. Lengths are decimetres of a face whose outer eye corners are 0.9 dm apart
-(a model of another size is scaled to it). Colours are RGB levels in [0, 255].
+(a model of another size is scaled to it). Colours are RGB levels in [0, 255]. What differs between people is in
+``looks``; places and widths of the regions, here, were judged by eye on the mean face.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class AlbedoDetails:
         skin_ids = np.flatnonzero(self._face)
         if not skin_ids.size:
             return
-        spots = [(rng.integers(*kind.count), _one_of(kind.cover, rng), kind) for kind in looks.SPOTS
+        spots = [(rng.integers(*kind.count), looks.between(kind.cover, rng), kind) for kind in looks.SPOTS
                  if rng.random() < kind.chance]
         for count, opacity, kind in spots:
             centers = skin_ids[rng.integers(skin_ids.size, size=count)]
@@ -314,11 +315,6 @@ class AlbedoDetails:
 
 
 # -------------------------------------------------------------------- geometry of masks
-def _one_of(value, rng):
-    """A number as it is; of a pair, a random number between."""
-    return rng.uniform(*value) if isinstance(value, tuple) else value
-
-
 def _mix(albedo, ids, color, cover):
     """Moves the albedo of these vertices towards a colour by ``cover`` in [0, 1]."""
     albedo[ids] += np.minimum(cover, 1.0)[:, None].astype(np.float32) * (color - albedo[ids])

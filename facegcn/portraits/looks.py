@@ -14,6 +14,17 @@ from __future__ import annotations
 
 from types import SimpleNamespace as Looks
 
+
+def choice(chances, rng):
+    """One of the keys of a table of chances."""
+    return list(chances)[rng.choice(len(chances), p=list(chances.values()))]
+
+
+def between(value, rng):
+    """A number as it is; of a pair, a random number between."""
+    return rng.uniform(*value) if isinstance(value, tuple) else value
+
+
 FEMININE_CHANCE = 0.5  # lipstick and eyeliner, no beard
 
 # ---------------------------------------------------------------- painted on the face
@@ -110,3 +121,54 @@ HAIRLINE = Looks(
 #: Kinds of background, and blurs in pixels of a picture of 224, with their chances.
 BACKGROUNDS = {"plain": 0.14, "gradient": 0.16, "noise": 0.18, "blobs": 0.16, "stripes": 0.1, "scene": 0.26}
 BACKGROUND_BLURS = {0.0: 0.3, 1.5: 0.25, 4.0: 0.25, 9.0: 0.2}
+
+# ---------------------------------------------------------------- drawn over the face, and the camera
+#: The inside of an open mouth; lengths as shares of the picture.
+TEETH = Looks(least_opening=0.015, length=(0.015, 0.05), shown=(0.6, 1.0), cover=0.95, within=(0.88, 0.9),
+              white=((0.66, 0.62, 0.52), (0.95, 0.93, 0.88)))
+#: Lengths as shares of the distance of the outer eye corners, unless said.
+GLASSES = Looks(
+    half_width=(0.26, 0.36), half_height=(0.17, 0.31), drop=(-0.02, 0.08),
+    roundness=(2.0, 5.0),  # exponent of the superellipse: an ellipse to nearly a rectangle
+    ahead=(0.02, 0.12), frame=(0.01, 0.055), opacity=(0.75, 1.0),  # dm before the eyes; width of the frame
+    grey_chance=0.6, grey=(0.02, 0.2), color=(0, 0.9),
+    dark_chance=0.3, dark_cover=(0.8, 1.0), glare_chance=0.18, glare_cover=(0.15, 0.6),
+    glare_width=(0.2, 0.8), glare_height=(0.2, 0.6),
+    tints=((0.05, 0.05, 0.06), (0.12, 0.08, 0.05), (0.05, 0.1, 0.16), (0.2, 0.3, 0.26), (0.3, 0.2, 0.1)))
+#: Loose hair: where it starts, how many at most, length of a sixth of it as a share of the picture, opacity.
+STRANDS = (Looks(at_edge=True, most=240, longest=0.012, opacity=0.6),
+           Looks(at_edge=False, most=60, longest=0.035, opacity=0.25),
+           Looks(at_edge=True, most=50, longest=0.03, opacity=0.5))
+STRAND = Looks(fewest=5, sweep=0.5, spread=0.25, bend=0.6, length=(0.25, 1.0), brightness=(0.7, 1.3))  # radian
+BEARD_HAIR = Looks(out=0.7, down=0.8, spread=0.25, bend=0.2, brightness=(0.6, 0.85, 1.05, 1.35), opacity=0.8)
+#: A hand, a phone, a leaf: distance from the centre and size as shares of the picture.
+THING = Looks(distance=(0.28, 0.5), size=(0.05, 0.2), waves=(1, 5), wave=0.3, aspect=(0.4, 1.6), soft=(0.3, 2.0),
+              skin_chance=0.4, skin=(0.75, 0.55, 0.45), brightness=(0.4, 1.2))
+#: Deviations, chances and ranges of what a camera does.
+CAMERA = Looks(
+    balance_chance=0.5, balance=0.02, gamma_chance=0.3, gamma=0.08,  # of each channel; of the logarithm
+    saturation_chance=0.15, grey_chance=0.08, saturation=(0.6, 1.3),
+    noise=(1.2, 0.008),  # gamma distribution of its deviation: shape and scale
+    jpeg_chance=0.5, jpeg=(35, 96),  # quality
+    soft_chance=0.35, soft=(0.3, 1.3),  # blur, pixels of a picture of 224
+    small_chance=0.1, small=(0.3, 0.7),  # share of the resolution
+    sharp_chance=0.15, sharp=(0.2, 0.9), sharp_radius=1.2)
+
+# ---------------------------------------------------------------- coefficients
+EXPRESSION = Looks(
+    strengths={0.0: 0.12, 0.45: 0.4, 1.0: 0.36, 1.5: 0.12},  # deviations, with their chances
+    active=(0.3, 1.0),  # share of the components that take part
+    smile_chance=0.4, smile=(0.2, 1.3), beside_smile=0.6)  # people smile at cameras
+#: Degrees about x, y, z: the usual deviation, and the chance of any angle up to the limit.
+POSE = Looks(usual=(7, 12, 5), wide_chance=(0.25, 0.35, 0.25), limits=(20.0, 40.0, 20.0))
+#: Deviation and limits of the alignment's scale, and of its centre in pixels of a crop of 224.
+ALIGNMENT = Looks(scale=0.03, scale_limits=(0.92, 1.08), center=2.0, center_limit=6)
+LIGHT = Looks(
+    ambient=(0.15, 0.8), from_above=(0, 0.35),  # the rest comes from lamps; how much brighter the sky is
+    azimuth=(0, 40), elevation=(28, 20),  # of the key light, degrees: mean and deviation
+    side_chance=0.25, side_azimuth=(55, 110), side_elevation=(-10, 45), side_power=1.6,
+    fills={0: 0.5, 1: 0.35, 2: 0.15},  # further lamps, with their chances
+    fill_azimuth=(-150, 150), fill_elevation=(-40, 60), fill_power=(0.1, 0.7),
+    elevation_limits=(-50, 85), wrap=(0.0, 0.5),  # how far a large lamp reaches round the edge
+    exposure=0.03, exposure_limits=(0.6, 1.4), harmonics=0.012,  # deviation of the logarithm; of each coefficient
+    warmth=0.04, green=0.015, colored_chance=0.03, colored=(0.7, 1.2))

@@ -2,7 +2,8 @@
 
 The head's parts are coarse surfaces in the axes of the unposed face (decimetre), placed by its
 68 landmarks, lit and drawn together with the face, so that hair and clothes cover it and are
-covered by it as in a photo. They are not the face: alpha is 0 there.
+covered by it as in a photo. They are not the face: alpha is 0 there. What differs between people is in ``looks``; the
+fixed proportions, here, were judged by eye.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def head_surfaces(marks, crown, skin, hair, rng) -> list[Surface]:
     """
     head = Head(marks, crown)
     tone = np.clip(skin * (1 + rng.normal(0, looks.HEAD.tone)) * (1 + rng.normal(0, looks.HEAD.tint, 3)), 0.02, 1)
-    style = _choice(looks.STYLES, rng)
+    style = looks.choice(looks.STYLES, rng)
     surfaces = [_skull(head, tone, hair if style == "short" and rng.random() < looks.HEAD.scalp_chance else tone),
                 _mouth(head, rng), _body(head, tone, style == "veil", rng)]
     if style in ("short", "none", "cap") or rng.random() < looks.HEAD.ears_chance:
@@ -105,11 +106,6 @@ def head_surfaces(marks, crown, skin, hair, rng) -> list[Surface]:
     if style != "none":
         surfaces.append(_hair(head, hair, style, rng))
     return surfaces
-
-
-def _choice(chances, rng):
-    """One of the keys of a table of chances."""
-    return list(chances)[rng.choice(len(chances), p=list(chances.values()))]
 
 
 # -------------------------------------------------------------------- surfaces
@@ -317,8 +313,8 @@ def _smooth_noise(rng, rows, columns, row_knots, column_knots):
 # -------------------------------------------------------------------- background
 def background(size: int, rng: np.random.Generator) -> np.ndarray:
     """A random background (size, size, 3) float32 in [0, 1]."""
-    kind = _choice(looks.BACKGROUNDS, rng)
-    blur = _choice(looks.BACKGROUND_BLURS, rng)
+    kind = looks.choice(looks.BACKGROUNDS, rng)
+    blur = looks.choice(looks.BACKGROUND_BLURS, rng)
     shrink = 4 if blur >= 4 else 1  # what will be blurred needs few pixels
     small = max(size // shrink, 8)
     image = _backdrop(kind, small, rng)

@@ -99,7 +99,7 @@ class Checkpoints:
 
 
 def _pass_over_damaged(folder: str) -> None:
-    """Lists the whole checkpoints of a folder in its index file, when that does not, so that no other is met."""
+    """Lists a folder's whole checkpoints, and no others, in its file ``checkpoint``, which may be damaged itself."""
     names = [match[1] for match in map(_INDEX.fullmatch, os.listdir(folder) if os.path.isdir(folder) else ()) if match]
     whole = []
     for name in sorted(names, key=lambda name: int(name.rpartition("-")[2])):
@@ -113,9 +113,7 @@ def _pass_over_damaged(folder: str) -> None:
     if not whole:
         raise UserError(f"no checkpoint in {folder} is whole: delete that folder, so that --restore begins the stage "
                         "anew, or train a new run")
-    listed = tf.train.get_checkpoint_state(folder)
-    if listed is None or [os.path.basename(path) for path in listed.all_model_checkpoint_paths] != whole:
-        tf.train.update_checkpoint_state(folder, whole[-1], whole)
+    tf.compat.v1.train.update_checkpoint_state(folder, whole[-1], whole)
 
 
 def _check_whole(prefix: str) -> None:

@@ -59,6 +59,7 @@ class PhotoEncoder:
         return Encoding(coeff, embedding)
 
 
+@packed_file.damage_named()
 def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int = 16) -> Encoding:
     """Encodes every record of a packed file, or opens the result kept beside it.
 

@@ -15,6 +15,7 @@ from facegcn import camera
 from facegcn.fitting import photo_losses
 from facegcn.geometry import rotate
 from facegcn.lighting import shading
+from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import batches
 from facegcn.portraits.maker import PortraitMaker, Stream
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
@@ -118,6 +119,7 @@ def learning_rate(peak: float, steps: int):
                                                   warmup_steps=warm_up)
 
 
+@damage_named()
 def train_regressor(face_model, config, run, packed) -> None:
     """Runs stage ``rec``: trains ``face_model.regressor`` in place.
 

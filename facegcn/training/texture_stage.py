@@ -23,6 +23,7 @@ from facegcn.losses import (
     texture_losses,
     truth_loss,
 )
+from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import PackedPhotos, alternated, batches
 from facegcn.report import contact_sheet, overlay, to_uint8
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
@@ -189,6 +190,7 @@ class Samples(keras.callbacks.Callback):
                       headings=("photo", "coarse", "fine"))
 
 
+@damage_named()
 def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, encoding: Encoding,
                   made: tuple[PackedPhotos, Encoding] | None = None, epochs_done: int = 0) -> None:
     """Runs stage ``render``; writes checkpoints, statistics, sample sheets and ``texture.weights.h5``.

@@ -1,0 +1,144 @@
+"""The training steps themselves: how they are compiled, on which backend they run, what is random in them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facegcn import geometry, rasterizer
+from facegcn.backends import row_gathers
+from facegcn.config import Config
+from facegcn.photos.packed_file import write_bin
+from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.portraits.maker import PortraitMaker
+from facegcn.runs import RunFolder
+from facegcn.training import regressor_stage, texture_stage
+from facegcn.training.encoding import Encoding
+from facegcn.training.regressor_stage import RegressorTrainer
+from facegcn.training.texture_stage import TextureTrainer
+from model import build_critic, build_face_model
+from tests.faces import half_ellipsoid
+
+SIZE = 64
+SETTINGS = {"img_size": SIZE, "regressor_pixels": 32, "rec_steps": 2, "rec_batch_size": 2, "rec_photo_batch": 1,
+            "epoch": 1, "batch_size": 2, "render_start": 1.0, "drop_rate": 0.3, "critic_steps": 1, "log_steps": 1,
+            "seed": 4}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """(config, packed photos, encoding, batch of a texture step)."""
+    folder = tmp_path_factory.mktemp("trainers")
+    config = dataclasses.replace(Config(), root_dir=str(folder), runs_dir=str(folder / "runs"), **SETTINGS)
+    morphable = half_ellipsoid(25, 31)
+    portraits = [PortraitMaker(morphable, SIZE, seed=1).make(number) for number in range(4)]
+    path = str(folder / "faces.bin")
+    write_bin(path, list("abcd"), [portrait.rgba for portrait in portraits])
+    targets = np.full((4, 73, 2), np.nan, np.float32)
+    targets[:, :68] = [portrait.landmarks for portrait in portraits]
+    splits = {"train": np.arange(4), "val": np.arange(0), "test": np.arange(0)}
+    packed = PackedPhotos(path, list("abcd"), splits, targets)
+    coeff = np.stack([portrait.coeff for portrait in portraits])
+    features = np.random.default_rng(0).normal(size=(4, 160)).astype(np.float32)
+    batch = tuple(tf.constant(part[:2]) for part in (packed.photos(range(4)), coeff, features))
+    return config, morphable, packed, Encoding(coeff, features), batch
+
+
+def face_model(world, **settings):
+    keras.utils.set_random_seed(0)
+    return build_face_model(dataclasses.replace(world[0], **settings), world[1])
+
+
+@pytest.fixture
+def with_a_gpu(monkeypatch):
+    """Makes Keras believe in a GPU, where it compiles with XLA unless it is told not to."""
+    found = tf.config.list_physical_devices()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [
+        *found, tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")])
+
+
+def test_neither_stage_is_compiled_with_xla_on_a_gpu(world, with_a_gpu, monkeypatch):
+    """XLA refuses the rasterizer's data-dependent shapes."""
+    plain = keras.Sequential([keras.layers.Dense(1)])
+    plain.compile(loss="mse", optimizer="adam")
+    assert plain.jit_compile, "Keras does choose XLA here"
+    config, _, packed, encoding, _ = world
+    model, run, fitted = face_model(world), RunFolder.create(config), []
+
+    class Fitted(Exception):
+        pass
+
+    def fit(trainer, *_, **__):
+        fitted.append((type(trainer), trainer.jit_compile))
+        raise Fitted
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    with pytest.raises(Fitted):
+        regressor_stage.train_regressor(model, config, run, packed)
+    with pytest.raises(Fitted):
+        texture_stage.train_texture(TextureTrainer(model, config), config, run, packed, encoding)
+    assert fitted == [(RegressorTrainer, False), (TextureTrainer, False)]
+
+
+def one_step(world, make_trainer, batch):
+    """Loss terms of one compiled step with plain descent, and the weights after it."""
+    trainer, variables = make_trainer(face_model(world))
+    trainer.compile(optimizer=keras.optimizers.SGD(1e-2), jit_compile=False)
+    terms = tf.function(trainer.train_step)(batch)
+    return {name: float(value) for name, value in terms.items()}, [variable.numpy() for variable in variables(trainer)]
+
+
+def texture_trainer(world, **settings):
+    def make(model):
+        config = dataclasses.replace(world[0], **settings)
+        critic = build_critic(SIZE, "layer") if config.gan else None
+        trainer = TextureTrainer(model, config, critic)
+        trainer.render_weight.assign(1.0)
+        return trainer, lambda trainer: trainer.network.trainable_variables
+    return make
+
+
+def regressor_trainer(model):
+    return RegressorTrainer(model), lambda trainer: trainer.regressor.trainable_variables
+
+
+def regressor_batch(world):
+    _, _, packed, encoding, (rgba, coeff, _) = world
+    return rgba[..., :3], coeff, rgba[:1], tf.constant(packed.targets[:1])
+
+
+@pytest.mark.parametrize("stage", ["rec", "render"])
+def test_a_training_step_is_the_same_on_both_backends(world, stage, monkeypatch):
+    make, batch = (regressor_trainer, regressor_batch(world)) if stage == "rec" else (
+        texture_trainer(world, drop_rate=0.0), world[4])
+    terms, weights = one_step(world, make, batch)
+    asked = []
+    for module in (geometry, rasterizer, row_gathers):
+        monkeypatch.setattr(module, "resolve_backend", lambda backend="auto": asked.append(backend) or "tensorflow")
+    other_terms, other_weights = one_step(world, make, batch)
+    assert asked, "the step asked which backend to use"
+    assert terms.keys() == other_terms.keys()
+    for name, value in terms.items():
+        assert other_terms[name] == pytest.approx(value, rel=2e-4, abs=2e-6), name
+    before = [variable.numpy() for variable in make(face_model(world))[1](make(face_model(world))[0])]
+    assert any(np.abs(now - then).max() > 1e-6 for now, then in zip(weights, before)), "it learns"
+    for one, other in zip(weights, other_weights):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5)
+
+
+def test_what_is_random_in_a_step_depends_on_seed_and_step_only(world):
+    def terms(seed, done, global_seed):
+        trainer, _ = texture_trainer(world, gan=True, seed=seed)(face_model(world, residual=False))
+        tf.random.set_seed(global_seed)
+        trainer.compile(optimizer=keras.optimizers.SGD(0.0), jit_compile=False)
+        trainer.optimizer.iterations.assign(done)
+        found = trainer.train_step(world[4])
+        return float(found["refine"]), float(found["gradient_penalty"])
+
+    first = terms(4, 7, 0)
+    assert terms(4, 7, 99) == first, "not on how often TensorFlow was asked for numbers before"
+    for other in (terms(4, 8, 0), terms(5, 7, 0)):
+        assert other[0] != first[0], "dropout changes"
+        assert other[1] != first[1], "the points between photo and overlay change"
