@@ -9,32 +9,38 @@ import numpy as np
 import mesh_sampling
 from facegcn.errors import UserError
 from facegcn.files import code_version, digest, kept_npz
+from facegcn.photos.reading import IMAGE_ENDINGS
 from facegcn.runs import RunFolder
 from mesh_sampling import MeshHierarchy
 
-__all__ = ["IMAGE_EXTENSIONS", "RunFolder", "find_images", "init_sampling"]
+__all__ = ["RunFolder", "find_images", "init_sampling"]
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def find_images(path: str, flag: str = "--input") -> list[str]:
-    """The image files at a path: itself when a file, else those directly in the folder, by name.
+    """The picture files at a path: itself when a file, else those directly in the folder, by name.
+
+    Hidden files (macOS leaves ``._NAME.JPG`` on foreign disks) and what only is called like a picture, folders and
+    pipes, are passed over.
 
     Args:
         path: file or folder.
         flag: what the user wrote it behind; part of the message.
 
     Raises:
-        UserError: nothing is there, or the folder holds no image.
+        UserError: nothing is there, it is a pipe or a device, or the folder holds no image.
     """
     if os.path.isfile(path):
         return [path]
     if not os.path.isdir(path):
-        raise UserError(f"{flag} {path}: there is no such file or folder")
+        what = "it is a pipe or a device" if os.path.exists(path) else "there is no such file or folder"
+        raise UserError(f"{flag} {path}: {what}")
     found = sorted(os.path.join(path, name) for name in os.listdir(path)
-                   if name.lower().endswith(IMAGE_EXTENSIONS))
+                   if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith("."))
+    # A link that leads nowhere stays: the user wanted that photo and should read why it is absent.
+    found = [file for file in found if os.path.isfile(file) or not os.path.exists(file)]
     if not found:
-        raise UserError(f"{flag} {path}: no image in this folder (looked for {', '.join(IMAGE_EXTENSIONS)})")
+        raise UserError(f"{flag} {path}: no image in this folder (looked for {', '.join(IMAGE_ENDINGS)})")
     return found
 
 

@@ -7,11 +7,16 @@ and the corners of the mouth.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 
 import numpy as np
 
+from facegcn import files
 from facegcn.errors import PhotoError, UserError
+
+log = logging.getLogger("facegcn")
 
 LANDMARK_COUNT = 68  # iBUG / Multi-PIE order
 #: Landmark indices whose mean gives each of the five alignment points: left eye, right eye (as seen in the picture,
@@ -22,6 +27,12 @@ POINT_ORDER = ("left eye, right eye, nose tip, left mouth corner, right mouth co
 #: Landmark targets are the 68 iBUG points followed by the five alignment points.
 TARGET_COUNT = LANDMARK_COUNT + len(FIVE_POINT_LANDMARKS)
 _HEADER_LINES = 2  # of CelebA's list: the count, the names of the columns
+_FARTHEST = 1e6  # pixels from the corner; what is farther is no place in a photo
+_LONGEST = 1 << 20  # characters of a file beside a photo; 68 rows have 2,000
+_NUMBER = r"([^\s,;]+)"
+#: A row: two words between spaces, a comma or a semicolon; or two decimal numbers with commas as in "40,5 50,25".
+_ROW = re.compile(rf"{_NUMBER}\s*[\s,;]\s*{_NUMBER}")
+_COMMA_ROW = re.compile(r"([-+]?\d+(?:,\d+)?)\s*;\s*([-+]?\d+(?:,\d+)?)|([-+]?\d+,\d+)\s+([-+]?\d+,\d+)")
 
 
 def five_points(points: np.ndarray) -> np.ndarray:
@@ -46,9 +57,25 @@ def landmark_targets(points, points68=None) -> np.ndarray:
     return targets
 
 
+def roll(points: np.ndarray) -> float:
+    """How far a head is rolled, degrees in (-180, 180]; positive is clockwise in the picture.
+
+    It is the rotation that brings the lines between the eyes and between the mouth's corners nearest to the
+    horizontal, and the line from the eyes down to the mouth nearest to the vertical, each weighed by its length:
+    where a head is turned or bowed, one of them is short and says little.
+
+    Args:
+        points: (5, 2), x right, y down.
+    """
+    left, right, _, mouth_left, mouth_right = np.asarray(points, np.float64)
+    across = right - left + mouth_right - mouth_left
+    down = mouth_left + mouth_right - left - right
+    return float(np.degrees(np.arctan2(across[1] - down[0], across[0] + down[1])))
+
+
 # ---------------------------------------------------------------- the file beside a photo
 def read_points(path: str) -> np.ndarray:
-    """Reads a landmark file: 5 or 68 rows of ``x y`` or ``x,y``.
+    """Reads a landmark file: 5 or 68 rows of ``x y``, ``x,y`` or ``x;y``; decimal commas are read, too.
 
     Five rows are left eye, right eye, nose tip, left and right mouth corner (left = left in the
     picture); 68 rows are in iBUG order. Blank lines and lines that start with # are passed over.
@@ -59,21 +86,14 @@ def read_points(path: str) -> np.ndarray:
     Raises:
         PhotoError: absent, a row is not two finite numbers, or another number of rows.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PhotoError(f"{path}: cannot be read: {error}", "bad points") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        line = line.strip()
         if not line or line.startswith("#"):
             continue
-        try:
-            row = [float(value) for value in line.replace(",", " ").split()]
-        except ValueError:
-            row = []
-        if len(row) != 2 or not np.isfinite(row).all():
-            raise PhotoError(f"{path}, line {number}: expected 'x y', got '{line}'", "bad points")
+        row = _row(line)
+        if row is None:
+            raise PhotoError(f"{path}, line {number}: expected 'x y', got '{line[:80]}'", "bad points")
         rows.append(row)
     if len(rows) not in (len(FIVE_POINT_LANDMARKS), LANDMARK_COUNT):
         raise PhotoError(f"{path}: has {len(rows)} points, expected 5 ({POINT_ORDER}) or 68 (iBUG order)",
@@ -82,29 +102,70 @@ def read_points(path: str) -> np.ndarray:
 
 
 def write_points(path: str, points: np.ndarray) -> None:
-    """Writes points (P, 2), one ``x y`` a line, as ``read_points`` reads them."""
-    np.savetxt(path, points, fmt="%.2f")
+    """Writes points (P, 2), one ``x y`` a line, as ``read_points`` reads them. Raises OSError."""
+    files.write_text(path, "".join(f"{x:.2f} {y:.2f}\n" for x, y in points))
 
 
 def points_beside(path: str) -> np.ndarray | None:
     """Points of the file beside a photo: ``NAME.lm68.txt``, else ``NAME.txt``, else None.
 
+    A ``NAME.txt`` without a single row of numbers is a caption, as training sets for image generators have them:
+    it is passed over, and the log says so.
+
     Raises:
         PhotoError: as ``read_points``.
     """
     stem = os.path.splitext(path)[0]
-    for candidate in (f"{stem}.lm68.txt", f"{stem}.txt"):
-        if os.path.exists(candidate):
-            return read_points(candidate)
-    return None
+    if os.path.isfile(f"{stem}.lm68.txt"):
+        return read_points(f"{stem}.lm68.txt")
+    beside = f"{stem}.txt"
+    if not os.path.isfile(beside):
+        return None
+    if not any(_is_numbers(line) for line in _text(beside).splitlines()):
+        log.warning("%s has no rows 'x y' of points: it is passed over", beside)
+        return None
+    return read_points(beside)
+
+
+def _text(path: str) -> str:
+    """The beginning of a text file; what is not UTF-8 in it becomes a sign that is no number."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            return file.read(_LONGEST)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise PhotoError(f"{path}: cannot be read: {error}", "bad points") from error
+
+
+def _row(line: str) -> tuple[float, float] | None:
+    """The two numbers of a row, or None when it is something else."""
+    words = _ROW.fullmatch(line)
+    if words is None and _COMMA_ROW.fullmatch(line):
+        words = _ROW.fullmatch(line.replace(",", "."))
+    numbers = [_number(word) for word in words.groups()] if words else [None]
+    return None if None in numbers else tuple(numbers)
+
+
+def _number(word: str) -> float | None:
+    """A number that may be a pixel, or None."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if abs(value) < _FARTHEST else None  # False for NaN
+
+
+def _is_numbers(line: str) -> bool:
+    """Whether a line holds numbers and nothing else."""
+    words = re.split(r"[\s,;]+", line.strip())
+    return all(_number(word) is not None for word in words)
 
 
 # ---------------------------------------------------------------- lists of many photos
 def read_landmark_list(path: str) -> dict[str, np.ndarray]:
     """Landmarks of many photos from one file, such as CelebA's ``list_landmarks_celeba.txt``.
 
-    Each line is a file name and the x and y of 5 or 68 points, between spaces or commas, in the orders of
-    ``read_points``. The first two lines may be a count and the columns' names.
+    Each line is a file name and the x and y of 5 or 68 points, between spaces, commas or semicolons, in the orders
+    of ``read_points``. The first two lines may be a count and the columns' names. Folders before a name do not count.
 
     Returns:
         (5, 2) or (68, 2) float32 by file name without its ending, pixels of the photo.
@@ -114,16 +175,17 @@ def read_landmark_list(path: str) -> dict[str, np.ndarray]:
     """
     found = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"--landmarks {path}: cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
-        words = line.replace(",", " ").split()
+        words = re.split(r"[\s,;]+", line.strip())
         points = _points(words[1:])
         if points is not None:
-            found[os.path.splitext(words[0])[0]] = points
-        elif words and number > _HEADER_LINES:
+            name = re.split(r"[/\\]", words[0])[-1]
+            found[os.path.splitext(name)[0]] = points
+        elif words != [""] and number > _HEADER_LINES:
             raise UserError(f"--landmarks {path}, line {number}: expected a file name and 10 numbers, x and y of "
                             f"{POINT_ORDER}, or 136; got '{line[:80]}'")
     if not found:
@@ -131,12 +193,9 @@ def read_landmark_list(path: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _points(words):
+def _points(words: list[str]) -> np.ndarray | None:
     """(P, 2) float32, or None when these are not the numbers of 5 or 68 points."""
-    if len(words) not in (2 * len(FIVE_POINT_LANDMARKS), 2 * LANDMARK_COUNT):
+    numbers = [_number(word) for word in words]
+    if len(numbers) not in (2 * len(FIVE_POINT_LANDMARKS), 2 * LANDMARK_COUNT) or None in numbers:
         return None
-    try:
-        points = np.array([float(word) for word in words], np.float32).reshape(-1, 2)
-    except ValueError:
-        return None
-    return points if np.isfinite(points).all() else None
+    return np.array(numbers, np.float32).reshape(-1, 2)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from facegcn.files import write_bytes
+from facegcn.files import written_whole
 
+#: The text chunk by which a PNG says that it is an aligned crop whose alpha is a skin mask.
+CROP_TEXT = {"facegcn": "aligned crop"}
+_PNG_LEVEL = 1  # of zlib: a third of the time of its usual 6, files a tenth larger
 _LABEL_HEIGHT = 18  # pixels of the line above a picture
 _GAP = 4  # pixels between pictures
 _PAPER, _INK = 255, (40, 40, 40)
@@ -64,16 +69,22 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str | S
     write_png(path, np.concatenate(strips))
 
 
-def write_png(path: str, image: np.ndarray) -> None:
+def write_png(path: str, image: np.ndarray, text: Mapping[str, str] | None = None) -> None:
     """Writes uint8 (H, W), RGB or RGBA as PNG, whole; its folder is made.
+
+    Args:
+        path: the file.
+        image: the picture.
+        text: chunks of text that go with it, by key, such as ``CROP_TEXT``.
 
     Raises:
         OSError: the file cannot be written.
     """
-    channels = image.shape[2] if image.ndim == 3 else 1
-    order = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[channels]
-    data = cv2.imencode(".png", image if order is None else cv2.cvtColor(image, order))[1]
-    write_bytes(path, data.tobytes())
+    chunks = PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_text(key, value)
+    with written_whole(path) as partial:
+        Image.fromarray(image).save(partial, "PNG", pnginfo=chunks, compress_level=_PNG_LEVEL)
 
 
 def draw_points(image: np.ndarray, points: np.ndarray, color=(0, 255, 0)) -> np.ndarray:

@@ -9,7 +9,7 @@ import create_bin
 from facegcn.assets import worlds
 from facegcn.errors import Rejected, UserError
 from facegcn.landmarks import read_landmark_list, write_points
-from facegcn.photos import companions, packed_file, packing, reading
+from facegcn.photos import alignment, companions, packed_file, packing, warping
 
 SIZE = 64
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
@@ -74,11 +74,11 @@ def test_listed_points_align_the_photo_before_those_beside_it(photo, tmp_path):
     listed.write_text(CELEBA + _line("2001.jpg", 2 * POINTS))
     found = read_landmark_list(str(listed))
     item = packing.load_photo(str(photo), FACE, SIZE, packing.MaskSource(), found)
-    transform = reading.alignment_transform(2 * POINTS, FACE, SIZE)
-    np.testing.assert_allclose(item.points, reading.transform_points(2 * POINTS, transform), atol=1e-4)
+    transform = alignment.alignment_transform(2 * POINTS, FACE, SIZE)
+    np.testing.assert_allclose(item.points, warping.transform_points(2 * POINTS, transform), atol=1e-4)
     beside = packing.load_photo(str(photo), FACE, SIZE, packing.MaskSource(), {"another": POINTS})
-    transform = reading.alignment_transform(POINTS + 40, FACE, SIZE)
-    np.testing.assert_allclose(beside.points, reading.transform_points(POINTS + 40, transform), atol=1e-4)
+    transform = alignment.alignment_transform(POINTS + 40, FACE, SIZE)
+    np.testing.assert_allclose(beside.points, warping.transform_points(POINTS + 40, transform), atol=1e-4)
 
 
 # ---------------------------------------------------------------- masks
@@ -99,7 +99,7 @@ def test_a_label_map_of_another_size_lands_in_the_same_place(photo, tmp_path, wi
     cv2.circle(labels, (600, 240), 40, 13, -1)
     cv2.imwrite(str(tmp_path / "2001.png"), cv2.resize(labels, (width, width), interpolation=cv2.INTER_NEAREST))
     mask = _mask_of(photo, tmp_path, (1, 2), 2 * POINTS)
-    transform = reading.alignment_transform(2 * POINTS, FACE, SIZE)
+    transform = alignment.alignment_transform(2 * POINTS, FACE, SIZE)
     expected = np.zeros((SIZE, SIZE), bool)
     for row in range(SIZE):
         for column in range(SIZE):
@@ -129,7 +129,7 @@ def test_parts_are_merged_as_celebamask_hq_merges_them(photo, tmp_path):
     with pytest.raises(Rejected, match="--skin-labels skin,nose"):
         _mask_of(photo, folder, (), 2 * POINTS)
     cv2.imwrite(str(folder / "02001_nose.png"), np.zeros((100, 100), np.uint8))
-    with pytest.raises(Rejected, match="02001_nose.png is no PNG, or not as large"):
+    with pytest.raises(Rejected, match="02001_nose.png is not as large"):
         _mask_of(photo, folder, (1,), 2 * POINTS)
 
 
@@ -162,3 +162,50 @@ def test_create_bin_takes_list_and_parts(photo, tmp_path, monkeypatch, capsys):
     assert run("--landmarks", tmp_path / "list.txt") == 2
     message = capsys.readouterr().err
     assert "none.txt: cannot be read" in message and "go with --photos" in message
+
+
+@pytest.mark.parametrize("text", ["999", "256", "1,300", "-1", "²"])
+def test_labels_that_no_8_bit_mask_has_are_refused(text):
+    with pytest.raises(UserError, match="whole number from 0 to 255"):
+        companions.label_numbers(text)
+    assert companions.label_numbers("0, 255") == (0, 255)
+
+
+@pytest.mark.parametrize("degrees", [45, -100])
+@pytest.mark.parametrize("width", [512, 1024, 2048])
+def test_a_mask_of_a_rolled_head_turns_with_it(tmp_path, width, degrees):
+    """Each crop pixel carried back into the photo, one by one."""
+    photo = np.full((1024, 1024, 3), 120, np.uint8)
+    points = (2 * POINTS - (448, 240)) @ warping.turn(degrees).T + (500, 480)
+    labels = np.zeros((1024, 1024), np.uint8)
+    cv2.ellipse(labels, (500, 480), (90, 120), degrees, 0, 300, 1, -1)
+    file = tmp_path / "face.png"
+    cv2.imwrite(str(file), cv2.resize(labels, (width, width), interpolation=cv2.INTER_NEAREST))
+    crop = alignment.align_photo(photo, points.astype(np.float32), FACE, SIZE).crop
+    source = companions.MaskSource(str(tmp_path), (1,))
+    mask = companions.own_mask("face.jpg", photo.shape[:2], crop, source) > 0
+    rows, columns = np.indices((SIZE, SIZE)) + 0.5
+    back = warping.transform_points(np.stack([columns.ravel(), rows.ravel()], axis=1), warping.inverse(crop.transform))
+    x, y = np.clip(back.astype(int), 0, 1023).T
+    expected = labels[y, x].reshape(SIZE, SIZE) == 1
+    assert expected.sum() > 300 and not expected.all()
+    assert (mask != expected).sum() <= 0.03 * expected.sum()
+
+
+def test_names_lead_to_no_mask_outside_the_folder(tmp_path):
+    """What decides is the photo's own name; a list's names are never opened."""
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "face.png"), np.full((64, 64), 255, np.uint8))
+    crop = alignment.Crop(np.zeros((8, 8, 3), np.uint8), np.eye(2, 3), np.ones((8, 8), bool))
+    source = companions.MaskSource(str(tmp_path / "masks"))
+    for path in ("../face.jpg", "masks/../../face.jpg", "..\\face.jpg", str(tmp_path / "face.jpg"), "..", "../"):
+        assert companions.own_mask(path, (64, 64), crop, source) is None, path
+
+
+def test_masks_that_cannot_be_read_are_named(photo, tmp_path):
+    (tmp_path / "2001.png").write_bytes(b"no mask")
+    with pytest.raises(Rejected, match=r"its mask .*2001.png: is no picture"):
+        _mask_of(photo, tmp_path, (), 2 * POINTS)
+    cv2.imwrite(str(tmp_path / "2001.png"), np.zeros((1024, 1024, 3), np.uint8))
+    with pytest.raises(Rejected, match="2001.png: is no 8-bit grey picture"):
+        _mask_of(photo, tmp_path, (), 2 * POINTS)

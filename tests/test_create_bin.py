@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import cv2
 import numpy as np
@@ -85,7 +86,7 @@ def test_every_rejected_file_is_named_with_reason_and_cure_and_shifts_nothing(tm
     assert _run(tmp_path, "--input", folder, "--out", tmp_path / "own.bin") == 0
     text = capsys.readouterr().out
     for name, reason in (("aaa_no_alpha.png", "no alpha channel.*--photos"), ("bbb_transparent.png", "alpha 0"),
-                         ("ccc_size.png", "30 x 20.*64 x 64.*--img_size"), ("ddd_broken.png", "PNG or JPEG"),
+                         ("ccc_size.png", "30 x 20.*64 x 64.*--img_size"), ("ddd_broken.png", "cut short or damaged"),
                          ("eee_points.png", "eee_points.txt: has 1 points"),
                          ("fff_\\udce9.png", "no text"), (r"ggg_two\nlines.png", "line break")):
         line = next(line for line in text.splitlines() if line.strip().startswith(name))
@@ -290,7 +291,8 @@ def test_a_bug_while_packing_keeps_its_traceback(tmp_path, folder, monkeypatch, 
 def test_a_full_disk_is_named_and_leaves_the_former_file(tmp_path, folder, monkeypatch, capsys):
     assert _run(tmp_path, "--input", folder) == 0
     before = {name: (tmp_path / "data" / name).read_bytes() for name in os.listdir(tmp_path / "data")}
-    monkeypatch.setattr(packed_file.zlib, "crc32", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    full = types.SimpleNamespace(crc32=lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(packed_file, "zlib", full)
     assert _run(tmp_path, "--input", folder) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path / 'data' / 'faces.bin'}: No space left" in error and "Traceback" not in error

@@ -25,8 +25,8 @@ from facegcn.identity.recognizers import (
 )
 from facegcn.identity.torch_weights import assign_weights, save_converted, weight_slots
 from facegcn.landmarks import FIVE_POINT_LANDMARKS
-from facegcn.photos.reading import transform_points
-from facegcn.report import write_png
+from facegcn.photos.warping import transform_points
+from facegcn.report import CROP_TEXT, write_png
 from tests import face_networks
 from tests.face_networks import SHAPES, random_inputs
 from tests.faces import half_ellipsoid
@@ -211,7 +211,7 @@ def world(tmp_path_factory):
     for number in (0, 1):
         picture = np.stack([rows * 3, columns * 2 + 60 * number, 255 - rows - columns,
                             255 * (np.hypot(rows - 32, columns - 32) < 22)], axis=-1)
-        write_png(str(folder / "in" / f"face{number}.png"), picture.astype(np.uint8))
+        write_png(str(folder / "in" / f"face{number}.png"), picture.astype(np.uint8), CROP_TEXT)
     settings = {"model_file": "model.npz", "root_dir": folder, "runs_dir": folder / "runs", "img_size": 64,
                 "regressor_pixels": 32, "regressor_start": ""}
     return folder, ["--mode", "test", "--input", str(folder / "in"),

@@ -22,7 +22,7 @@ from facegcn.photos.packed_photos import PackedPhotos
 from facegcn.reconstruction import evaluation, jobs, reconstructor, results
 from facegcn.reconstruction.jobs import Job
 from facegcn.reconstruction.results import ENDINGS, result_names
-from facegcn.report import write_png
+from facegcn.report import CROP_TEXT, write_png
 from tests.faces import half_ellipsoid
 
 SIZE = 64
@@ -51,9 +51,7 @@ def photos_in(folder, *names):
     """A folder with such pictures."""
     folder.mkdir(exist_ok=True)
     for number, name in enumerate(names):
-        data = cv2.imencode(".png", cv2.cvtColor(segmented(number), cv2.COLOR_RGBA2BGRA))[1].tobytes()
-        with open(os.path.join(os.fsencode(folder), os.fsencode(name)), "wb") as file:
-            file.write(data)
+        write_png(os.path.join(folder, os.fsdecode(name)), segmented(number), CROP_TEXT)
     return folder
 
 
@@ -192,7 +190,7 @@ def test_metrics_are_those_of_the_overlays_that_are_written(flags, tmp_path):
     picture = segmented()
     picture[:, :32, 3] = 0
     (tmp_path / "in").mkdir()
-    write_png(str(tmp_path / "in" / "a.png"), picture)
+    write_png(str(tmp_path / "in" / "a.png"), picture, CROP_TEXT)
     _, rows = reconstruct(flags, tmp_path / "in", tmp_path / "out")
 
     def read(ending):

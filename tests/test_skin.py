@@ -6,8 +6,10 @@ import pytest
 import skimage.data
 
 from facegcn.landmarks import points_beside
-from facegcn.photos import reading
+from facegcn.photos.alignment import align_photo
+from facegcn.photos.reading import read_image
 from facegcn.photos.skin import crop_mask, skin_mask
+from facegcn.photos.warping import warp
 
 POINTS = np.array([[79.0, 84], [145, 84], [112, 115], [86, 155], [138, 155]], np.float32)
 HAIR, BROW, LIPS, WALL = (45, 32, 24), (60, 42, 34), (150, 60, 66), (70, 110, 150)
@@ -82,17 +84,36 @@ def test_points_outside_the_picture_give_no_skin_and_no_error():
     assert not mask.any()
 
 
-def test_a_cut_out_photo_keeps_its_own_alpha_and_photos_end_without_skin():
+def test_an_alpha_channel_limits_the_skin_and_is_not_taken_for_it():
     image, parts = _painted()
     face = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                      [0.25, -0.42, 0.28]])
-    cut = np.dstack([image, np.where(parts == 2, 255, 0).astype(np.uint8)])
-    aligned = reading.align_photo(cut, POINTS, face)
-    own = crop_mask(cut, aligned)
-    assert own[parts == 2].size and not own[int(aligned.points[0, 1]), int(aligned.points[0, 0])]
+    whole = align_photo(image, POINTS, face)
+    expected = crop_mask(whole) > 0
+    parts = warp(parts, whole.crop.transform, 224, nearest=True)
+    assert expected[parts == 2].mean() > 0.85 and expected[parts == 1].mean() < 0.05
+    # An oval cut-out with hair and wall; what it shows is seen as before.
+    oval = np.zeros((224, 224), np.uint8)
+    cv2.ellipse(oval, ((112.0, 105.0), (200.0, 214.0), 0.0), 255, -1)
+    cut = align_photo(np.dstack([image, oval]), POINTS, face)
+    mask = crop_mask(cut) > 0
+    assert (parts == 1)[cut.crop.inside].sum() > 1000 and mask[parts == 1].mean() < 0.05
+    assert (mask == expected)[cut.crop.inside].mean() > 0.97 and not mask[~cut.crop.inside].any()
+    # A palette's one transparent colour: everything else is as in the opaque picture.
+    holes = np.full((224, 224), 255, np.uint8)
+    holes[100:108, 60:68] = 0  # on the cheek
+    holed = crop_mask(align_photo(np.dstack([image, holes]), POINTS, face)) > 0
+    gone = warp(holes, whole.crop.transform, 224) < 255
+    assert (holed == expected)[~gone].mean() > 0.97 and not holed[warp(holes, whole.crop.transform, 224) < 5].any()
+
+
+def test_where_the_photo_ends_there_is_no_skin():
+    image, _ = _painted()
+    face = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0, -0.03, 0.57], [-0.25, -0.42, 0.28],
+                     [0.25, -0.42, 0.28]])
     narrow = image[:, 60:]
-    aligned = reading.align_photo(narrow, POINTS - (60, 0), face)
-    mask = crop_mask(narrow, aligned)
+    aligned = align_photo(narrow, POINTS - (60, 0), face)
+    mask = crop_mask(aligned)
     assert mask.any() and not aligned.crop.inside.all() and not mask[~aligned.crop.inside].any()
 
 
@@ -114,8 +135,8 @@ def test_real_photos_keep_cheeks_and_drop_the_corners(shared):
     paths = sorted(str(p) for p in (shared / "photos").iterdir() if p.suffix in (".jpg", ".png"))
     assert paths
     for path in paths:
-        aligned = reading.align_photo(reading.read_image(path), points_beside(path), five)
-        mask = crop_mask(reading.read_image(path), aligned)
+        aligned = align_photo(read_image(path), points_beside(path), five)
+        mask = crop_mask(aligned)
         eye_to_mouth = aligned.points[:2] + 0.55 * (aligned.points[3:] - aligned.points[:2])
         for x, y in [*eye_to_mouth, aligned.points[2]]:
             assert mask[round(float(y)), round(float(x))], path

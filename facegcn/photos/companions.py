@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from facegcn.errors import MaskError, UserError
-from facegcn.photos import reading
+from facegcn.errors import MaskError, PhotoError, UserError
+from facegcn.photos.alignment import Crop
+from facegcn.photos.reading import read_grey
+from facegcn.photos.warping import warp
 
 #: Parts of CelebAMask-HQ; their label is the place in this list, counted from 1. A later part hides earlier ones.
 CELEBAMASK_PARTS = ("skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip",
                     "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth")
+_GREATEST_LABEL = 255  # of an 8-bit mask
 _PHOTOS_A_FOLDER = 2000  # CelebAMask-HQ-mask-anno/0 has the parts of the photos 0 to 1999, and so on
 _SMALLEST_MASK = 0.25  # of the photo's width: a smaller mask is taken for a mistake
 
@@ -41,23 +43,24 @@ def label_numbers(text: str | None) -> tuple[int, ...]:
     """``"1,2,10"`` or ``"skin,nose"`` -> grey values; names are those of CelebAMask-HQ.
 
     Raises:
-        UserError: an entry is neither a whole number nor such a name.
+        UserError: an entry is neither a whole number that an 8-bit mask can hold nor such a name.
     """
     numbers = []
     for word in text.split(",") if text else ():
         word = word.strip()
         if word in CELEBAMASK_PARTS:
             numbers.append(CELEBAMASK_PARTS.index(word) + 1)
-        elif word.isdigit():
+        elif word.isdecimal() and int(word) <= _GREATEST_LABEL:
             numbers.append(int(word))
         else:
-            raise UserError(f"--skin-labels {text}: '{word}' is no whole number and no part of CelebAMask-HQ; write "
-                            f"for example 1,2,10, or names out of {', '.join(CELEBAMASK_PARTS)}")
+            raise UserError(f"--skin-labels {text}: '{word}' is no whole number from 0 to {_GREATEST_LABEL} and no "
+                            "part of CelebAMask-HQ; write for example 1,2,10, or names out of "
+                            f"{', '.join(CELEBAMASK_PARTS)}")
     return tuple(numbers)
 
 
 # ---------------------------------------------------------------- masks
-def own_mask(path: str, shape, crop: reading.Crop, source: MaskSource) -> np.ndarray | None:
+def own_mask(path: str, shape, crop: Crop, source: MaskSource) -> np.ndarray | None:
     """The user's mask of a photo, carried into its crop.
 
     Args:
@@ -77,9 +80,7 @@ def own_mask(path: str, shape, crop: reading.Crop, source: MaskSource) -> np.nda
     name = os.path.splitext(os.path.basename(path))[0]
     file = os.path.join(source.folder, name + ".png")
     if os.path.exists(file):
-        mask = cv2.imread(file, cv2.IMREAD_UNCHANGED)
-        if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-            raise MaskError(f"its mask {file} is no 8-bit grey PNG")
+        mask = _read_mask(file)
         skin = np.isin(mask, source.labels) if source.labels else _above_half(mask)
         if skin.shape == crop.inside.shape and skin.shape != tuple(shape):
             return np.where(skin & crop.inside, 255, 0).astype(np.uint8)
@@ -94,6 +95,14 @@ def own_mask(path: str, shape, crop: reading.Crop, source: MaskSource) -> np.nda
     return _into_crop(np.where(skin, 255, 0).astype(np.uint8), shape, crop, file)
 
 
+def _read_mask(file, exact=True):
+    """The grey values of a mask, see ``reading.read_grey``; raises MaskError."""
+    try:
+        return read_grey(file, exact)
+    except PhotoError as error:
+        raise MaskError(f"its mask {error}") from error
+
+
 def _into_crop(mask, shape, crop, file):
     """Warps a mask of the photo's proportions; it may be smaller or larger than the photo."""
     scale = np.array(mask.shape) / shape  # rows, columns
@@ -102,7 +111,7 @@ def _into_crop(mask, shape, crop, file):
                         f"{shape[1]} x {shape[0]}: it must have the photo's proportions and a quarter of its width")
     transform = crop.transform.copy()
     transform[:, :2] = transform[:, :2] / scale[::-1]
-    return reading.warp(mask, transform, len(crop.inside), nearest=True) * crop.inside
+    return warp(mask, transform, len(crop.inside), nearest=True) * crop.inside
 
 
 def _merged_parts(folder, name):
@@ -117,9 +126,9 @@ def _merged_parts(folder, name):
                      if os.path.exists(path := os.path.join(place, f"{stem}_{part}.png"))), None)
         if file is None:
             continue
-        mask = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
-        if mask is None or labels is not None and mask.shape != labels.shape:
-            raise MaskError(f"its mask {file} is no PNG, or not as large as the other parts")
+        mask = _read_mask(file, exact=False)
+        if labels is not None and mask.shape != labels.shape:
+            raise MaskError(f"its mask {file} is not as large as the other parts")
         labels = np.zeros(mask.shape, np.uint8) if labels is None else labels
         labels[_above_half(mask)] = label
         some = file

@@ -20,11 +20,13 @@ from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
 from facegcn.files import check_name, check_writable, write_text
 from facegcn.landmarks import LANDMARK_COUNT, five_points, points_beside, write_points
-from facegcn.photos import packed_file, reading
+from facegcn.photos import packed_file
+from facegcn.photos.alignment import align_photo
 from facegcn.photos.companions import MaskSource, own_mask
+from facegcn.photos.reading import read_image
 from facegcn.photos.skin import crop_mask
 from facegcn.photos.splits import split_names
-from facegcn.report import contact_sheet, draw_points, write_png
+from facegcn.report import CROP_TEXT, contact_sheet, draw_points, write_png
 
 log = logging.getLogger("facegcn")
 
@@ -81,7 +83,7 @@ def load_segmented(path: str, size: int) -> Item:
         Rejected: unreadable, no alpha, another size, no skin at all, or a bad landmark file.
     """
     try:
-        rgba, points = reading.read_image(path), points_beside(path)
+        rgba, points = read_image(path), points_beside(path)
     except PhotoError as error:
         raise Rejected(str(error)) from error
     return Item(_stem(path), checked_rgba(rgba, size), points)
@@ -121,15 +123,15 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
         Rejected: unreadable, no face, bad points or mask, or a mask without skin.
     """
     try:
-        image, points = reading.read_image(path), (listed or {}).get(_stem(path))
+        image, points = read_image(path), (listed or {}).get(_stem(path))
         points = points_beside(path) if points is None else points
-        aligned = reading.align_photo(image, points, five_points_3d, size)
+        aligned = align_photo(image, points, five_points_3d, size)
         mask = own_mask(path, image.shape[:2], aligned.crop, masks)
     except (PhotoError, MaskError) as error:
         raise Rejected(str(error)) from error
     own = mask is not None
     if not own:
-        mask = crop_mask(image, aligned, masks.keep_features)
+        mask = crop_mask(aligned, masks.keep_features)
     if not mask.any():
         raise Rejected("its skin mask is empty; give one of your own with --masks FOLDER")
     points = aligned.points if aligned.landmarks is None else aligned.landmarks
@@ -170,7 +172,7 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
     def pictures(items, folder: str) -> Iterator[tuple[str, np.ndarray]]:
         for item in items:
             if folder:
-                write_png(os.path.join(folder, item.name + ".png"), item.rgba)
+                write_png(os.path.join(folder, item.name + ".png"), item.rgba, CROP_TEXT)
                 if item.points is not None:
                     write_points(os.path.join(folder, item.name + ".txt"), item.points)
             points.append(item.points)

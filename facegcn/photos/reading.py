@@ -1,247 +1,242 @@
-"""From any photo to the aligned crop: reading, detection, alignment.
+"""Picture files -> arrays, by Pillow: turned upright, in sRGB, 8 bits, whole or refused with the reason.
 
-Points are pixels, x right, y down, (0, 0) the picture's top left corner (so the first pixel's
-centre is (0.5, 0.5), as in ``camera.to_pixels``), in the picture as a viewer shows it (after EXIF
-rotation). Alignment follows Deng et al. 2019 ("Accurate 3D Face Reconstruction with
-Weakly-Supervised Learning"): scale and translation only, no rotation.
+One table says which kinds of picture are read; a folder is searched for the same endings.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import threading
-from dataclasses import dataclass
+import io
+import logging
+import os
+import stat
+import warnings
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from facegcn.errors import PhotoError
-from facegcn.landmarks import LANDMARK_COUNT, POINT_ORDER, five_points
+from facegcn.report import CROP_TEXT
 
-REFERENCE_SIZE = 224  # pixels, the crop for which the scale below is given
-PIXELS_PER_DECIMETRE = 102.0  # size of the face in it [Deng et al. 2019]
-MTCNN_KEYS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-_DETECTOR_PIXELS = 1024  # the detector looks at larger photos reduced to this
-_CONFIDENCE = 0.9  # detections below it are not counted as faces
-_DETECTING = threading.Lock()
+log = logging.getLogger("facegcn")
+
+#: Endings by Pillow's name of the format. Nothing else is tried: Pillow would start Ghostscript for an EPS.
+_FORMATS = {"PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".mpo",), "WEBP": (".webp",),
+            "BMP": (".bmp", ".dib"), "TIFF": (".tif", ".tiff"), "GIF": (".gif",), "AVIF": (".avif",),
+            "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+            "HEIF": (".heic", ".heif")}
+IMAGE_ENDINGS = tuple(ending for endings in _FORMATS.values() for ending in endings)
+#: Pixels that a picture may have: the largest phone cameras make 16,320 x 12,240. Decoded it takes 0.8 GB.
+PIXEL_LIMIT = 200_000_000
+_HALF = 128  # alpha from which a pixel counts as shown
+_DEEP_GREYS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes for grey of more than 8 bits
+_ORIENTATION, _SAMPLE_FORMAT, _FLOATS = 0x0112, 339, 3  # EXIF tag; TIFF tag, and its value for floating point
+_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90}  # what undoes each EXIF orientation [EXIF 2.3, 4.6.4 A]
+_PROFILE_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile -> mode it is for
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # [ISO/IEC 23008-12]
+
+# Pillow refuses twice this number by itself, also inside of files; what lies between is refused below.
+Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT
+# Its remarks on odd metadata are no news about the picture.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-class Crop(NamedTuple):
-    """The aligned picture.
+class Photo(NamedTuple):
+    """A picture file's content.
 
     Attributes:
-        image: (size, size, 3) uint8 RGB, black where the photo ends.
-        transform: (2, 3) float64, photo pixels to crop pixels: ``crop = A photo + b``.
-        inside: (size, size) bool, False where the photo ends.
+        image: uint8 RGB (H, W, 3), or RGBA (H, W, 4) where the file has transparency.
+        says_crop: the file says that it is an aligned crop with a skin mask (``CROP_TEXT``).
     """
 
     image: np.ndarray
-    transform: np.ndarray
-    inside: np.ndarray
+    says_crop: bool
+
+    def is_crop(self, size: int) -> bool:
+        """Whether it is an aligned crop of (size, size) pixels whose alpha is a skin mask."""
+        return self.says_crop and self.image.shape == (size, size, 4)
 
 
-class Detection(NamedTuple):
-    """What the face detector saw: the largest face's (5, 2) points or None, and the face count."""
+def read_photo(path: str) -> Photo:
+    """Reads a picture: the first one of an animation, turned as its EXIF tag says, in sRGB.
 
-    points: np.ndarray | None
-    count: int
-
-
-@dataclass
-class AlignedPhoto:
-    """A photo ready for the networks, but for its skin mask.
-
-    Attributes:
-        crop: the aligned picture.
-        points: (5, 2) float32 alignment points in crop pixels.
-        landmarks: (68, 2) float32 iBUG points in crop pixels, or None where only five are known.
-        status: ``ok`` or ``several faces, the largest used``.
-    """
-
-    crop: Crop
-    points: np.ndarray
-    landmarks: np.ndarray | None
-    status: str
-
-
-# ---------------------------------------------------------------- reading
-def read_image(path: str) -> np.ndarray:
-    """Reads any picture OpenCV knows, turned as its EXIF tag says.
-
-    Returns:
-        uint8 RGB (H, W, 3), or RGBA (H, W, 4) where the file has an alpha channel. Grey becomes
-        RGB, 16 bits become 8.
+    Grey becomes RGB, 16 bits become 8 (the upper ones), any kind of transparency becomes alpha. Data behind the
+    picture's end, such as the film of a motion photo, is passed over. A colour profile that cannot be used is
+    noted in the log and left out.
 
     Raises:
-        PhotoError: absent, no picture, cut short, or neither 8 nor 16 bits deep.
+        PhotoError: absent, no file, no picture, damaged, cut short, too large, or of values that are no colours.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise PhotoError(f"{path}: cannot be read: {error.strerror}", "unreadable") from error
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-65536:]:
-        # OpenCV fills the missing part of a JPEG with grey and says nothing.
-        raise PhotoError(f"{path}: the JPEG file is cut short; fetch it again", "unreadable")
-    image = _decode(data, cv2.IMREAD_UNCHANGED)
-    if image is not None and not (image.ndim == 3 and image.shape[2] == 4):
-        # Only the colour mode heeds the EXIF tag; only the unchanged mode keeps alpha.
-        image = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise PhotoError(f"{path}: is no picture that OpenCV can read; save it as PNG or JPEG", "unreadable")
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise PhotoError(f"{path}: has {image.dtype} values; save it with 8 or 16 bits", "unreadable")
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    picture = _decoded(path)
+    says_crop = picture.format == "PNG" and all(picture.info.get(key) == text for key, text in CROP_TEXT.items())
+    return Photo(_colors(_turned(picture), picture.info.get("icc_profile"), path), says_crop)
 
 
-def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """OpenCV's picture or None; its complaints become None too."""
-    if not data:
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
+def read_image(path: str) -> np.ndarray:
+    """The picture alone, see ``read_photo``."""
+    return read_photo(path).image
+
+
+def read_grey(path: str, exact: bool = True) -> np.ndarray:
+    """A mask or label map (H, W) uint8, its values as they are stored.
+
+    Args:
+        path: the file.
+        exact: refuse what is not 8-bit grey; otherwise colours become grey.
+
+    Raises:
+        PhotoError: as ``read_photo``; with ``exact``, no 8-bit grey picture.
+    """
+    picture = _decoded(path)
+    if picture.mode in _DEEP_GREYS or exact and picture.mode not in ("L", "1"):
+        raise PhotoError(f"{path}: is no 8-bit grey picture", "unreadable")
+    return np.array(picture.convert("L"))
 
 
 def opaque(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) of an RGB or RGBA picture; transparent parts become black."""
+    """uint8 (H, W, 3) of an RGB or RGBA picture; what is more transparent than not becomes black."""
+    return image if image.shape[2] == 3 else image[..., :3] * (image[..., 3:] >= _HALF)
+
+
+def shown_part(image: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: 255 where an RGB or RGBA picture is, 0 where it is more transparent than not."""
     if image.shape[2] == 3:
-        return image
-    alpha = image[..., 3:].astype(np.uint16)
-    return ((image[..., :3] * alpha + 127) // 255).astype(np.uint8)
+        return np.full(image.shape[:2], 255, np.uint8)
+    return np.where(image[..., 3] >= _HALF, 255, 0).astype(np.uint8)
 
 
-# ---------------------------------------------------------------- detection
-def detect_landmarks(image: np.ndarray) -> Detection:
-    """Finds faces with MTCNN (K. Zhang et al. 2016).
+# ---------------------------------------------------------------- opening
+def _decoded(path: str) -> Image.Image:
+    """The decoded picture; every way in which a file fails becomes a PhotoError that names it."""
+    data = _content(path)
+    try:
+        picture = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in _openers()])
+        width, height = picture.size
+        if width * height > PIXEL_LIMIT:
+            raise Image.DecompressionBombError
+        picture.load()
+        return picture
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise PhotoError(f"{path}: has more than {PIXEL_LIMIT // 1_000_000} megapixels, or more than this machine's "
+                         "memory holds; make it smaller", "unreadable") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"{path}: {_why_no_picture(data)}", "unreadable") from error
+    # Decoders raise what they please for a damaged file: OSError, ValueError, SyntaxError, struct.error, ...
+    except Exception as error:
+        cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        reason = "is cut short; fetch it again" if cut else f"is damaged ({error}); fetch it again"
+        raise PhotoError(f"{path}: {reason}", "unreadable") from error
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
 
-    Returns:
-        the points of the largest face, in pixels of ``image``, and how many faces there are.
-    """
-    scale = min(1.0, _DETECTOR_PIXELS / max(image.shape[:2]))
-    if scale < 1.0:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    with _DETECTING:  # one at a time: the detector keeps its state in itself
-        found = _detector().detect_faces(image) or []
-    faces = [face for face in found if face["confidence"] >= _CONFIDENCE]
-    if not faces:
-        return Detection(None, 0)
-    largest = max(faces, key=lambda face: face["box"][2] * face["box"][3])
-    points = np.array([largest["keypoints"][key] for key in MTCNN_KEYS], np.float32)
-    # MTCNN names pixels, whose centres lie half a pixel from their corners.
-    return Detection((points + 0.5) / np.float32(scale), len(faces))
+def _content(path: str) -> bytes:
+    """All bytes of a regular file."""
+    try:
+        # A pipe would be waited for without end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise PhotoError(f"{path}: is no file but a folder, a pipe or a device", "unreadable")
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(f"{path}: cannot be read: {reason}", "unreadable") from error
 
 
 @functools.cache
-def _detector():
-    """The one MTCNN of this process: loading takes longer than looking."""
-    from mtcnn import MTCNN
-    return MTCNN(device="CPU:0")
+def _openers() -> frozenset[str]:
+    """Names of the formats that this Pillow reads; HEIF where the package pillow-heif is installed."""
+    Image.init()
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+        register_heif_opener()
+    return frozenset(Image.OPEN)
 
 
-# ---------------------------------------------------------------- alignment
-def alignment_transform(points: np.ndarray, five_points_3d: np.ndarray,
-                        size: int = REFERENCE_SIZE) -> np.ndarray:
-    """Deng et al.'s similarity (2, 3): photo pixels to crop pixels, scale and translation only.
-
-    A weak-perspective camera is fitted to the five points by least squares (8 unknowns, POS); a
-    decimetre then becomes 102 pixels (of a 224 crop), and the projected origin the crop's centre.
-
-    Args:
-        points: (5, 2) in the photo.
-        five_points_3d: (5, 3) of the mean face, decimetre (``MorphableModel.five_points``).
-        size: width and height of the crop.
-
-    Raises:
-        PhotoError: points that fix no face, or left and right exchanged.
-    """
-    points, corners = np.asarray(points, np.float64), np.asarray(five_points_3d, np.float64)
-    if points.shape != (5, 2) or corners.shape != (5, 3):
-        raise ValueError(f"expected points (5, 2) and (5, 3), got {points.shape} and {corners.shape}")
-    design = np.concatenate([corners, np.ones((5, 1))], axis=1)
-    upwards = points * (1.0, -1.0)
-    camera = np.linalg.lstsq(design, upwards, rcond=None)[0].T  # rows: x and y; columns: axes, offset
-    lengths = np.linalg.norm(camera[:, :3], axis=1)
-    if not np.isfinite(camera).all() or lengths.min() < 1e-3 * max(1.0, lengths.max()):
-        raise PhotoError("the five points lie on each other or on a line", "bad points")
-    if camera[0, 0] <= 0:
-        raise PhotoError(f"left and right are exchanged; the order is {POINT_ORDER}", "bad points")
-    scale = PIXELS_PER_DECIMETRE * size / REFERENCE_SIZE / lengths.mean()
-    origin = camera[:, 3] * (1.0, -1.0)
-    return np.column_stack([np.eye(2) * scale, size / 2.0 - scale * origin])
+def _why_no_picture(data: bytes) -> str:
+    """Why no decoder takes a file, and the cure."""
+    if not data:
+        return "is empty"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        if "HEIF" in _openers():
+            return "is a damaged HEIC picture; fetch it again"
+        return "is a HEIC picture: pip install pillow-heif, or save it as JPEG"
+    if _is_float_tiff(data):
+        return "has floating-point values; save it with 8 or 16 bits"
+    accepts = (Image.OPEN[name][1] for name in _FORMATS if name in _openers())
+    if any(accept is not None and accept(data[:16]) is True for accept in accepts):
+        return "is cut short or damaged; fetch it again"
+    return "is no picture that Pillow can read; save it as PNG or JPEG"
 
 
-def transform_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """Points (P, 2) carried through a (2, 3) transform; float32."""
-    return (points @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
+def _is_float_tiff(data: bytes) -> bool:
+    """Whether a file is a TIFF of floating-point samples, of which Pillow knows no kind but grey."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    try:
+        stream = io.BytesIO(data)
+        tags = ImageFileDirectory_v2(stream.read(8))
+        stream.seek(tags.next)
+        tags.load(stream)
+        return _FLOATS in np.ravel(tags.get(_SAMPLE_FORMAT, 0))
+    except Exception:  # as in _decoded: this file is broken somehow
+        return False
 
 
-def warp(image: np.ndarray, transform: np.ndarray, size: int, nearest: bool = False) -> np.ndarray:
-    """A picture carried through a (2, 3) transform onto (size, size); zero where it ends.
-
-    Args:
-        image: (H, W) or (H, W, C) uint8.
-        transform: scale and translation, picture pixels to crop pixels.
-        size: width and height of the result.
-        nearest: take the nearest pixel: for label maps.
-    """
-    transform = np.array(transform, np.float64)
-    if transform[0, 0] < 1.0 and not nearest:
-        # Reduce by area first: interpolation alone would skip pixels.
-        height, width = image.shape[:2]
-        new = (max(1, round(width * transform[0, 0])), max(1, round(height * transform[1, 1])))
-        image = cv2.resize(image, new, interpolation=cv2.INTER_AREA)
-        transform[:, :2] = transform[:, :2] / np.array([new[0] / width, new[1] / height])
-    # OpenCV counts from the first pixel's centre, we from its corner.
-    transform[:, 2] += transform[:, :2] @ (0.5, 0.5) - 0.5
-    mode = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
-    return cv2.warpAffine(image, transform, (size, size), flags=mode)
+# ---------------------------------------------------------------- colours
+def _turned(picture: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it; an EXIF block that cannot be read turns nothing."""
+    try:
+        turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION))
+    except Exception as error:  # Pillow's parser raises what comes
+        log.info("an EXIF block that cannot be read (%s) is passed over", error)
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
-def align(image: np.ndarray, points: np.ndarray, five_points_3d: np.ndarray,
-          size: int = REFERENCE_SIZE) -> Crop:
-    """The aligned crop of a photo.
+def _colors(picture: Image.Image, profile: bytes | None, path: str) -> np.ndarray:
+    """uint8 sRGB (H, W, 3) or (H, W, 4) of a picture of any mode."""
+    if picture.mode == "F":
+        raise PhotoError(f"{path}: has floating-point values; save it with 8 or 16 bits", "unreadable")
+    if picture.mode in _DEEP_GREYS:
+        picture = Image.fromarray(_upper_bits(picture, path))
+    alpha = None
+    if picture.has_transparency_data:
+        grey = picture.mode in ("L", "LA")
+        picture = picture.convert("RGBA")
+        alpha = picture.getchannel("A")
+        picture = picture.getchannel("R") if grey else picture.convert("RGB")
+    elif picture.mode in ("1", "P", "RGBX", "YCbCr", "HSV"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    if profile:
+        picture = _in_srgb(picture, profile, path)
+    try:
+        image = np.array(picture.convert("RGB"))
+    except ValueError as error:
+        raise PhotoError(f"{path}: has colours of the kind {picture.mode}; save it as RGB", "unreadable") from error
+    return image if alpha is None else np.dstack([image, np.asarray(alpha)])
 
-    Args:
-        image: (H, W, 3) or (H, W, 4) uint8; transparent parts become black.
-        points, five_points_3d, size: as for ``alignment_transform``.
 
-    Raises:
-        PhotoError: as ``alignment_transform``.
-    """
-    transform = alignment_transform(points, five_points_3d, size)
-    full = np.full(image.shape[:2], 255, np.uint8) if image.shape[2] == 3 else image[..., 3]
-    inside = warp(full, transform, size) > 250
-    return Crop(warp(opaque(image), transform, size), transform, inside)
+def _upper_bits(picture: Image.Image, path: str) -> np.ndarray:
+    """(H, W) uint8 of 16-bit grey; Pillow keeps some of it as 32-bit numbers."""
+    values = np.asarray(picture)
+    if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
+        raise PhotoError(f"{path}: has 32-bit values; save it with 8 or 16 bits", "unreadable")
+    return (values >> 8).astype(np.uint8)
 
 
-def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np.ndarray,
-                size: int = REFERENCE_SIZE) -> AlignedPhoto:
-    """Aligns a photo by its points, or by the detector's where there are none.
-
-    Args:
-        image: (H, W, 3) or (H, W, 4) uint8 (``read_image``).
-        points: (5, 2) or (68, 2) (``points_beside``), or None.
-        five_points_3d, size: as for ``alignment_transform``.
-
-    Raises:
-        PhotoError: no face was found, or as ``alignment_transform``.
-    """
-    status = "ok"
-    if points is None:
-        points, count = detect_landmarks(opaque(image))
-        if points is None:
-            raise PhotoError("no face was found; give its points in a file NAME.txt beside the photo: "
-                             f"five lines 'x y': {POINT_ORDER}", "no face")
-        if count > 1:
-            status = "several faces, the largest used"
-    crop = align(image, five_points(points), five_points_3d, size)
-    moved = transform_points(points, crop.transform)
-    return AlignedPhoto(crop, five_points(moved), moved if len(moved) == LANDMARK_COUNT else None, status)
+def _in_srgb(picture: Image.Image, profile: bytes, path: str) -> Image.Image:
+    """The picture carried from its colour profile to sRGB, or itself where the profile does not serve."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if _PROFILE_SPACES.get(space) != picture.mode:
+            raise ImageCms.PyCMSError(f"it is for {space}, the picture is {picture.mode}")
+        return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        log.info("%s: its colour profile cannot be used (%s): colours are taken for sRGB", path, error)
+        return picture

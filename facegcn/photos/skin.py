@@ -3,8 +3,8 @@
 Skin is what resembles the cheeks, the nose and a bare forehead, inside an enlarged face ellipse: a
 Gaussian in YCrCb for each, stretched along shading and highlights, so that a half-lit face keeps both
 halves. Hair, frames and strands that are thin and dark go; eyes, brows, mouth and beard, whose colours
-are not skin's, are put back by their places. The numbers were chosen by eye on a few portraits: a mask
-of the user's own is better, and wins.
+are not skin's, are put back by their places. All numbers were chosen by eye on the masks of 16 portraits (skin from
+light to dark, beards, fringes, glasses, side light): a mask of the user's own is better, and wins.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from facegcn.photos.reading import AlignedPhoto, warp
+from facegcn.photos.alignment import AlignedPhoto
 
-# Proportions of an average face in decimetre, from the middle between the eyes: right, down.
-_EYE_DISTANCE, _MOUTH_DROP = 0.65, 0.70
-_FACE_CENTRE, _FACE_AXES = 0.20, (0.80, 1.05)
-_CHEEK_DROP, _CHEEK_RADIUS, _NOSE_RADIUS = 0.58, 0.12, 0.08
-_EYE_AXES, _BROW_RISE, _BROW_AXES = (0.22, 0.12), 0.24, (0.34, 0.15)
-_NOSTRIL_DROP, _NOSTRIL_AXES, _MOUTH_AXES = 0.08, (0.22, 0.14), (0.36, 0.20)
+# Proportions of a face in decimetre, from the middle between the eyes: right, down. Axes are half axes of ellipses.
+_EYE_DISTANCE, _MOUTH_DROP = 0.65, 0.70  # between the pupils [mean of adults 0.63]; from there down to the mouth
+_FACE_CENTRE, _FACE_AXES = 0.20, (0.80, 1.05)  # larger than a face [1.4 x 1.9 whole], with ears, short of the hair
+_CHEEK_DROP, _CHEEK_RADIUS, _NOSE_RADIUS = 0.58, 0.12, 0.08  # the first: a part of the way from eye to mouth corner
+_EYE_AXES, _BROW_RISE, _BROW_AXES = (0.22, 0.12), 0.24, (0.34, 0.15)  # with lids and lashes; above the eye
+_NOSTRIL_DROP, _NOSTRIL_AXES, _MOUTH_AXES = 0.08, (0.22, 0.14), (0.36, 0.20)  # below the nose's tip; with the lips
 _AROUND_EYE = (0.30, 0.24)  # skin, unless dark glasses cover it
-
-_FOREHEAD_RISE, _FOREHEAD_RADIUS, _FOREHEAD_START = 0.45, 0.10, 0.36
+_FOREHEAD_RISE, _FOREHEAD_RADIUS, _FOREHEAD_START = 0.45, 0.10, 0.36  # of its seed; where a fringe may hang
 _BEARD_TOP, _BEARD_RADIUS = 0.52, 0.78  # below the eyes, and share of the face ellipse
+_EYE_MARGIN, _BROW_MARGIN, _MOUTH_MARGIN = 0.05, 0.07, 0.04  # around what landmarks enclose: they lie on edges
 
+_NOISE = 1.0  # pixels, standard deviation of the blur that removes noise
+_STRAND, _STRAND_AREA = 4.0, 5.0  # the same of the blur that removes strands of hair, and of their contrast's mean
+_DARKEST = 10.0  # levels added to a ground that contrast is a part of: noise on black is no hair
+_SURE_PART = 0.75  # of a seed's pixels, the most alike, give its colour: strands and frames may cross it
 _NEAR = 3.0  # standard deviations from a Gaussian that still count as skin
 _LEAST_DEVIATION = (8.0, 4.5, 5.0)  # of Y, Cr, Cb, levels: one patch shows less than a face does
 _SHADE, _GLOSS = 0.18, 0.12  # standard deviations of shading and of white highlights, parts of the colour
@@ -65,7 +69,8 @@ class _Frame:
     def ellipse(self, shape, centre, axes) -> np.ndarray:
         """(H, W) bool: an ellipse of half axes in decimetre, rolled with the face."""
         canvas = np.zeros(shape, np.uint8)
-        box = (tuple(map(float, centre)), tuple(2.0 * self.unit * axis for axis in axes), self.roll)
+        # We count from the pixel's corner, OpenCV from its centre.
+        box = (tuple(map(float, np.asarray(centre) - 0.5)), tuple(2.0 * self.unit * axis for axis in axes), self.roll)
         cv2.ellipse(canvas, box, 1, -1)
         return canvas > 0
 
@@ -86,7 +91,7 @@ def skin_mask(image: np.ndarray, points: np.ndarray, landmarks: np.ndarray | Non
     """
     frame, shape = _Frame(points), image.shape[:2]
     area = frame.unit ** 2
-    levels = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    levels = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), _NOISE), cv2.COLOR_RGB2YCrCb).astype(np.float32)
     contrast = _local_contrast(levels[..., 0])
     seeds = _seeds(frame, levels, contrast)
     radius, drop = frame.coordinates(shape)
@@ -101,29 +106,27 @@ def skin_mask(image: np.ndarray, points: np.ndarray, landmarks: np.ndarray | Non
     return np.where(skin, 255, 0).astype(np.uint8)
 
 
-def crop_mask(image: np.ndarray, aligned: AlignedPhoto, keep_features: bool = True) -> np.ndarray:
-    """Skin mask of an aligned photo: the photo's own alpha where it has one, else estimated.
+def crop_mask(aligned: AlignedPhoto, keep_features: bool = True) -> np.ndarray:
+    """The estimated skin mask of an aligned photo.
+
+    A photo's transparency says where the picture is, not where skin is: a cut-out head has hair.
 
     Args:
-        image: the whole photo, uint8 (H, W, 3) or (H, W, 4).
-        aligned: what ``photos.align_photo`` made of it.
+        aligned: what ``alignment.align_photo`` made of it.
         keep_features: as for ``skin_mask``.
 
     Returns:
         (size, size) uint8, 0 or 255; 0 where the photo ends.
     """
     crop = aligned.crop
-    if image.shape[2] == 4 and image[..., 3].min() < 255:
-        own = warp(image[..., 3], crop.transform, len(crop.inside))
-        return np.where(own > 127, 255, 0).astype(np.uint8)
     return skin_mask(crop.image, aligned.points, aligned.landmarks, keep_features) * crop.inside
 
 
 def _local_contrast(luma: np.ndarray) -> np.ndarray:
     """(H, W): root mean square of fine luma detail, as a part of the luma: high on strands of hair."""
-    smooth = cv2.GaussianBlur(luma, (0, 0), 4.0)
-    detail = (luma - smooth) / (smooth + 10.0)
-    return np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 5.0))
+    smooth = cv2.GaussianBlur(luma, (0, 0), _STRAND)
+    detail = (luma - smooth) / (smooth + _DARKEST)
+    return np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), _STRAND_AREA))
 
 
 def _thin_dark(luma: np.ndarray, frame: _Frame) -> np.ndarray:
@@ -155,9 +158,8 @@ def _gaussians(levels: np.ndarray, seeds: list[np.ndarray]) -> list[tuple[np.nda
         if len(samples) < _FEWEST:
             continue
         centre = np.median(samples, axis=0)
-        # The nearer three quarters: a strand of hair or a frame's edge in the patch does not count.
         spread = np.abs(samples - centre).sum(axis=1)
-        samples = samples[spread <= np.quantile(spread, 0.75)]
+        samples = samples[spread <= np.quantile(spread, _SURE_PART)]
         colour = centre - (0.0, 128.0, 128.0)
         covariance = (np.cov(samples.T) + np.diag(np.square(_LEAST_DEVIATION))
                       + _SHADE ** 2 * np.outer(colour, colour))
@@ -223,23 +225,23 @@ def _features(frame: _Frame, skin: np.ndarray, landmarks: np.ndarray | None) -> 
 def _hull(shape, points: np.ndarray, margin: float) -> np.ndarray:
     """(H, W) bool: the convex hull of points, widened by ``margin`` pixels."""
     canvas = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(canvas, cv2.convexHull(np.rint(points).astype(np.int32)), 1)
+    cv2.fillConvexPoly(canvas, cv2.convexHull(np.rint(points - 0.5).astype(np.int32)), 1)
     return cv2.dilate(canvas, _ellipse(2 * margin + 1)) > 0
 
 
 def _eye(frame, shape, landmarks, side) -> np.ndarray:
     if landmarks is None:
         return frame.ellipse(shape, frame.eyes[side], _EYE_AXES)
-    return _hull(shape, landmarks[36 + 6 * side:42 + 6 * side], 0.05 * frame.unit)
+    return _hull(shape, landmarks[36 + 6 * side:42 + 6 * side], _EYE_MARGIN * frame.unit)
 
 
 def _brow(frame, shape, landmarks, side) -> np.ndarray:
     if landmarks is None:
         return frame.ellipse(shape, frame.eyes[side] - _BROW_RISE * frame.unit * frame.down, _BROW_AXES)
-    return _hull(shape, landmarks[17 + 5 * side:22 + 5 * side], 0.07 * frame.unit)
+    return _hull(shape, landmarks[17 + 5 * side:22 + 5 * side], _BROW_MARGIN * frame.unit)
 
 
 def _mouth(frame, shape, landmarks) -> np.ndarray:
     if landmarks is None:
         return frame.ellipse(shape, frame.mouth, _MOUTH_AXES)
-    return _hull(shape, landmarks[48:60], 0.04 * frame.unit)
+    return _hull(shape, landmarks[48:60], _MOUTH_MARGIN * frame.unit)

@@ -30,7 +30,7 @@ from facegcn.portraits import scene as portrait_scene
 from facegcn.portraits.details import AlbedoDetails
 from facegcn.portraits.sampling import CoefficientSampler
 from facegcn.rasterizer import rasterize_numpy
-from facegcn.report import write_png
+from facegcn.report import CROP_TEXT, write_png
 
 _SUBPIXELS = 2  # a pixel is the mean of 2 x 2 samples
 _DEPTH_TOLERANCE = 0.03  # decimetre a vertex may lie behind the drawn surface and still be seen
@@ -298,7 +298,7 @@ def write_portraits(maker: PortraitMaker, directory: str, numbers: Iterable[int]
     def write(number):
         portrait, name = maker.make(number), portrait_name(number)
         path = os.path.join(directory, name)
-        write_png(path + ".png", portrait.rgba)
+        write_png(path + ".png", portrait.rgba, CROP_TEXT)
         write_text(path + ".txt", "".join(f"{x:.3f} {y:.3f}\n" for x, y in portrait.landmarks))
         write_npz(os.path.join(directory, "truth", name + ".npz"),
                   {"coeff": portrait.coeff, "albedo": portrait.albedo, "landmarks": portrait.landmarks,

@@ -16,13 +16,16 @@ import numpy as np
 from facegcn.errors import BinFileError, BrokenFile, PhotoError
 from facegcn.files import read_npz
 from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
-from facegcn.photos import packed_file, reading
+from facegcn.photos import packed_file
+from facegcn.photos.alignment import align_photo
 from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.photos.reading import read_photo
 from facegcn.photos.skin import crop_mask
 from facegcn.reconstruction.results import result_names, shown
 
 #: Arrays of a made portrait's truth, as ``portraits.maker.Portrait`` describes them.
 TRUTH_ARRAYS = ("landmarks", "albedo", "visible")
+_NO_SKIN = "its skin mask is empty"
 _BLOCK = 64  # packed records read at a time: looking one up costs more than reading it
 
 
@@ -115,30 +118,27 @@ def _renamed(file: str, stem: str, name: str) -> str:
 
 
 def load_photo(path: str, morphable, size: int) -> Photo:
-    """Reads one image: a segmented PNG of the right size as it is, any other photo aligned and masked.
+    """Reads one image: what says that it is an aligned crop of ours as it is, any other photo aligned and masked.
 
     Raises:
         PhotoError: it cannot be used; says why.
     """
-    image = reading.read_image(path)
+    photo = read_photo(path)
     points = points_beside(path)
-    if is_segmented(image, size):
+    if photo.is_crop(size):
+        if not photo.image[..., 3].any():
+            raise PhotoError(_NO_SKIN, "no skin")
         folder, file = os.path.split(path)
         truth, remark = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0], morphable.vertex_count)
         # A made portrait's exact landmarks are for measuring; no photo comes with such.
         targets = landmark_targets(None) if truth or remark else _targets(points)
-        return Photo(image, targets, truth=truth, remark=remark)
-    aligned = reading.align_photo(image, points, morphable.five_points, size)
-    mask = crop_mask(image, aligned)
+        return Photo(photo.image, targets, truth=truth, remark=remark)
+    aligned = align_photo(photo.image, points, morphable.five_points, size)
+    mask = crop_mask(aligned)
     if not mask.any():
-        raise PhotoError("its skin mask is empty; give a PNG whose alpha marks the skin", "no skin")
+        raise PhotoError(_NO_SKIN, "no skin")
     return Photo(np.concatenate([aligned.crop.image, mask[..., None]], axis=-1),
                  landmark_targets(aligned.points, aligned.landmarks), aligned.crop.transform, status=aligned.status)
-
-
-def is_segmented(image: np.ndarray, size: int) -> bool:
-    """Whether an image is an aligned crop with a skin mask already: right size, alpha neither full nor empty."""
-    return image.shape == (size, size, 4) and image[..., 3].max() > 0 and image[..., 3].min() < 255
 
 
 def _targets(points: np.ndarray | None) -> np.ndarray:
