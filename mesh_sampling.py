@@ -179,8 +179,10 @@ def load_hierarchy(path: str) -> MeshHierarchy:
     arrays = read_npz(path)
     try:
         return from_arrays(arrays)
-    except (KeyError, ValueError) as error:
-        raise BrokenFile(path, f"is no mesh hierarchy: {error} is missing or does not fit") from error
+    except KeyError as error:
+        raise BrokenFile(path, f"lacks the array {error}") from error
+    except ValueError as error:
+        raise BrokenFile(path, f"is no mesh hierarchy: {error}") from error
 
 
 def _matrix_count(name, levels):

@@ -22,6 +22,46 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "facegcn")
 
 
+#: What ``make test-fast`` leaves out, by file: the functions that take more than a second or two, and the fixtures that
+#: do (every test that uses one is left out, too); () is the whole file. Measured with ``pytest --durations=0``.
+SLOW = {
+    "test_assets_check.py": ("complete",),
+    "test_benchmark.py": ("test_both_training_steps_learn_the_same",
+                          "test_naive_decimation_keeps_as_many_and_mostly_the_same"),
+    "test_bfm.py": ("source", "converted", "test_the_published_index_files_convert_too",
+                    "test_a_model_beyond_single_precision_is_refused"),
+    "test_demo_face.py": (),
+    "test_face_recognition.py": ("converted", "world", "test_features_match_the_numpy_oracle",
+                                 "test_every_published_weight_has_its_place",
+                                 "test_networks_see_grey_or_signed_colour"),
+    "test_fitting.py": ("test_truth_has_no_photo_or_landmark_loss", "test_regressor_weights_round_trip_and_misfits"),
+    "test_frozen.py": ("world",),
+    "test_graph.py": ("test_gradients_equal_finite_differences", "test_a_training_step_lowers_the_loss"),
+    "test_ict.py": ("converted", "test_real_face_with_measured_skin", "test_broken_index_file"),
+    "test_kill_and_restore.py": (),
+    "test_losses.py": ("test_critic_can_be_trained_inside_tf_function",),
+    "test_mesh_sampling.py": ("test_template_of_bfm_size_takes_seconds",),
+    "test_networks.py": ("test_networks_equal_the_specification",
+                         "test_residual_head_starts_at_the_coarse_albedo_and_learns", "test_weights_survive_a_file",
+                         "test_critic_layers_and_carry_over", "test_critic_norms_and_sizes"),
+    "test_overfit.py": (),
+    "test_pipeline.py": (),
+    "test_rasterizer.py": ("test_any_batch_in_a_compiled_function", "test_gradients_match_finite_differences"),
+    "test_reference_networks.py": ("test_training_code_as_a_whole", "test_the_oracle_of_the_other_parity_tests"),
+    "test_released_parity.py": (),
+    "test_tf1_checkpoint.py": (),
+    "test_torch_weights.py": ("test_conversion_keeps_every_array_and_leaves_out_the_rest",),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Marks what ``SLOW`` names."""
+    for item in items:
+        names = SLOW.get(item.path.name)
+        if names is not None and (not names or {item.originalname, *item.fixturenames} & set(names)):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of development data beside the repository; tests skip where it is absent."""

@@ -1,4 +1,4 @@
-"""The table of slow tests names tests that are there."""
+"""The table of slow tests names tests and fixtures that are there."""
 
 import ast
 
