@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import time
+import types
 import weakref
 
 import keras
@@ -291,6 +292,25 @@ def test_a_cut_part_is_encoded_again_and_older_encodings_go(packed, tmp_path):
     check(encoding.encode_packed(encoder, packed))
     assert encoder.seen[8:] == [0, 1, 2, 3, 8, 9]
     assert sorted(path.name for path in tmp_path.glob("*encoding*")) == ["faces.bin.encoding-key.npy"]
+
+
+def test_the_key_covers_photos_points_fit_model_and_code(tmp_path, monkeypatch):
+    path = str(tmp_path / "faces.bin")
+
+    def key(value=0, targets=0.0, fit_steps=0, model="m"):
+        write_bin(path, ["a"], [np.full((4, 4, 4), value, np.uint8)])
+        face_model = types.SimpleNamespace(regressor=types.SimpleNamespace(weights=[tf.Variable(1.0)]), facenet=None,
+                                           morphable=types.SimpleNamespace(digest=model))
+        packed = PackedPhotos(path, ["a"], {}, np.full((1, 73, 2), targets, np.float32))
+        return encoding._key(types.SimpleNamespace(face_model=face_model, fit_steps=fit_steps), packed)
+
+    keys = [key(), key(value=1), key(targets=1.0), key(fit_steps=1), key(model="n")]
+    assert key() == keys[0], "the same again is the same"
+    modules = []
+    monkeypatch.setattr(encoding, "code_version", lambda *names: modules.extend(names) or "later")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert {"facegcn.training.encoding", "facegcn.fitting", "facegcn.face_model"} <= set(modules)
 
 
 # ---------------------------------------------------------------- the regressor's weights
