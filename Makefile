@@ -1,11 +1,11 @@
 # make demo   everything from nothing: environment, data, training, reconstruction of made faces and a real photo
 # make test   the same environment, then the whole test suite
+# make test-fast   the tests that take less than a second or two, for working
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint
+.PHONY: demo test test-fast lint
 
 $(VENV)/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/installed
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/installed
 	$(PY) -m ruff check .

@@ -20,6 +20,7 @@ import sys
 from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
 from facegcn.errors import BinFileError, Rejected, UserError, guarded, log
+from facegcn.files import check_writable
 
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 EXIT_NOTHING_PACKED = 1
@@ -70,8 +71,9 @@ def check_arguments(args) -> None:
 def pack_photos(config: Config, args, out: str):
     """Photos -> segmented PNGs in a folder of this packed file's own -> packed file."""
     from facegcn.assets.worlds import load_morphable
+    from facegcn.landmarks import read_landmark_list
     from facegcn.photos import packing
-    from facegcn.photos.companions import label_numbers, read_landmark_list
+    from facegcn.photos.companions import label_numbers
     from utils import find_images
 
     masks = packing.MaskSource(args.masks or "", label_numbers(args.skin_labels), not args.skin_only)
@@ -131,10 +133,10 @@ def run(args) -> int:
     check_arguments(args)
     config = config_from_arguments(args)
     out = args.out or config.path(config.bin_file)
+    check_writable(out)
     start.tensorflow()
     from facegcn.photos import packing
 
-    packing.check_writable(out)
     if args.photos:
         summary = pack_photos(config, args, out)
     elif args.legacy_float32:

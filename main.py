@@ -168,14 +168,15 @@ def test(config: Config, args) -> int:
     from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.assets.worlds import load_morphable
     from facegcn.identity.recognizers import load_recognizers
-    from facegcn.photos.packed_photos import read_packed
-    from facegcn.reconstruction.reconstructor import Reconstructor, load_jobs, packed_jobs, print_summary
+    from facegcn.reconstruction.reconstructor import Reconstructor
+    from facegcn.reconstruction.results import log_summary, prepare_output
+    from facegcn.runs import RunFolder
     from model import build_face_model
-    from utils import RunFolder, find_images, init_sampling
+    from utils import init_sampling
 
-    output = args.output or os.path.join("results", config.run_name)
-    if args.input and os.path.realpath(output) == os.path.realpath(args.input):
-        raise UserError(f"--output {output} is the --input folder: give another, or results are taken for photos")
+    paths = None if args.input is None else _photos(args.input)
+    output = os.path.join("results", config.run_name) if args.output is None else args.output
+    prepare_output(output, args.input)
     morphable, recognizers = load_morphable(config), load_recognizers(config)
     texture_run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
     if texture_run is None:
@@ -185,52 +186,72 @@ def test(config: Config, args) -> int:
     if texture_run is not None:
         texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
-    if args.input:
-        jobs = load_jobs(find_images(args.input), morphable, config.img_size)
-    else:
-        packed = read_packed(config, morphable.vertex_count)
-        jobs = packed_jobs(packed, packed.splits["test"])
-    adjacency = None
+    jobs, adjacency = _jobs(config, paths, morphable), None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         adjacency = hierarchy.adjacencies[0]
-    reconstructor = Reconstructor(face_model, adjacency, output, config.fit_steps, recognizers)
+    reconstructor = Reconstructor(face_model, adjacency, output, config.fit_steps, recognizers, args.debug)
     rows = reconstructor.run(jobs, config.test_batch_size)
-    print_summary(rows, jobs, output)
-    return 0 if any(job.rgba is not None for job in jobs) else 1
+    log_summary(rows, jobs, output, reconstructor.overview)
+    return 0 if any(job.written for job in jobs) else 1
+
+
+def _photos(given: str) -> list[str]:
+    """The image files of --input, without those that test mode wrote itself."""
+    from facegcn.reconstruction.results import without_results
+    from utils import find_images
+
+    if not given:
+        raise UserError("--input '' names no photo and no folder; leave the flag out for the held-out packed images")
+    paths = find_images(given)
+    photos = without_results(paths) if os.path.isdir(given) else paths
+    if not photos:
+        raise UserError(f"--input {given}: all {len(paths)} images in this folder are results of test mode")
+    return photos
+
+
+def _jobs(config, paths, morphable):
+    """What is to be reconstructed: image files, or the held-out packed images."""
+    from facegcn.photos.packed_photos import read_packed
+    from facegcn.reconstruction.jobs import packed_jobs, photo_jobs
+
+    if paths is not None:
+        return photo_jobs(paths, morphable, config.img_size)
+    packed = read_packed(config, morphable.vertex_count)
+    return packed_jobs(packed, packed.splits["test"], morphable.vertex_count)
 
 
 def _name_other_runs(config) -> None:
     """Says which trained runs the flags do not mean, so that a forgotten --gan is noticed."""
-    trained = glob.glob(os.path.join(config.runs_dir, f"[0-9]*-{config.name}-*", "texture.weights.h5"))
+    trained = glob.glob(os.path.join(glob.escape(config.runs_dir), f"[0-9]*-{glob.escape(config.name)}-*",
+                                     "texture.weights.h5"))
     if trained:
-        print(f"note: no trained run is called '{config.run_name}' for this face model, but there is "
-              f"{', '.join(sorted(os.path.dirname(path) for path in trained))}: give test mode the flags of training "
-              "(--model, --wide, --gan, --suffix)")
+        log.info("note: no trained run is called '%s' for this face model, but there is %s: give test mode the flags "
+                 "of training (--model, --wide, --gan, --suffix)", config.run_name,
+                 ", ".join(sorted(os.path.dirname(path) for path in trained)))
 
 
 def _load_trained(config, face_model, texture_run) -> None:
     """Loads what was trained, and says plainly what was not."""
     from facegcn.networks.regressor import load_weights
-    from utils import RunFolder
+    from facegcn.runs import RunFolder
 
     run = texture_run or RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
     if config.regressor == "frozen":
-        print(f"regressor: {face_model.regressor.path}, frozen")
+        log.info("regressor: %s, frozen", face_model.regressor.path)
     elif run is not None:
         load_weights(face_model.regressor, run.file("regressor.npz"))
-        print(f"regressor: {run.path}")
+        log.info("regressor: %s", run.path)
     else:
         start = "its starting weights" if config.regressor_start else "the mean face"
-        print(f"regressor: not trained, so every face begins at {start}"
-              + (" and is fitted to its photo" if config.fit_steps else "")
-              + "; train one with: python main.py --mode train --stage rec")
+        log.info("regressor: not trained, so every face begins at %s%s; train one with: python main.py --mode train "
+                 "--stage rec", start, " and is fitted to its photo" if config.fit_steps else "")
     if texture_run is None:
-        print("texture network: not trained; the coarse texture is completed with the colours seen in "
-              "the photo. Train one with: python main.py --mode train")
+        log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
+                 "the photo. Train one with: python main.py --mode train")
     elif os.path.exists(texture_run.file("texture.weights.h5")):
         face_model.texture_network.load_weights(texture_run.file("texture.weights.h5"))
-        print(f"texture network: {texture_run.path}")
+        log.info("texture network: %s", texture_run.path)
     else:
         _load_imported(texture_run, face_model.texture_network)
 

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 import time
-import zipfile
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-from facegcn.errors import UserError
-from facegcn.mesh.closest_point import closest_points
-from facegcn.mesh.decimation import decimate
+from facegcn.errors import BrokenFile, UserError, guarded, log
+from facegcn.files import read_npz, write_npz
 
-#: Names of the matrices in a saved hierarchy, each followed by its level.
-_FILE_KEYS = {"adjacencies": "adjacency", "downsamples": "downsamp_trans",
-              "upsamples": "upsamp_trans", "laplacians": "laplacians"}
+#: Names of the meshes' arrays and of the matrices in a saved hierarchy, each followed by its level.
+_MESH_KEYS = ("vertices", "triangles")
+_MATRIX_KEYS = {"adjacencies": "adjacency", "downsamples": "downsamp_trans",
+                "upsamples": "upsamp_trans", "laplacians": "laplacians"}
 
 
 class MeshHierarchy(NamedTuple):
@@ -65,6 +64,7 @@ def generate_transform_matrices(vertices, triangles=None, factors=(4, 4, 4, 4)) 
         ValueError: an array has the wrong shape, an index is out of range, a coordinate is not
             finite, a factor is not above 1, or the mesh is too small for so many levels.
     """
+    from facegcn.mesh.decimation import decimate  # Numba: a second that --help need not wait for
     vertices, triangles = _checked_mesh(vertices, triangles)
     if any(factor <= 1 for factor in factors):
         raise ValueError(f"every sampling factor must be above 1, got {tuple(factors)}")
@@ -80,7 +80,7 @@ def generate_transform_matrices(vertices, triangles=None, factors=(4, 4, 4, 4)) 
         hierarchy.adjacencies.append(adjacency(coarse_triangles, len(kept)))
         hierarchy.downsamples.append(selection)
         hierarchy.upsamples.append(upsampling(fine, fine[kept], coarse_triangles))
-    hierarchy.laplacians.extend(laplacian(a) for a in hierarchy.adjacencies)
+    hierarchy.laplacians.extend(graph_laplacian(a) for a in hierarchy.adjacencies)
     return hierarchy
 
 
@@ -97,7 +97,7 @@ def adjacency(triangles, vertex_count: int) -> sp.csr_matrix:
     return sp.csr_matrix((ones, corners), shape=(vertex_count, vertex_count))
 
 
-def laplacian(weights: sp.spmatrix) -> sp.csr_matrix:
+def graph_laplacian(weights: sp.spmatrix) -> sp.csr_matrix:
     """Normalised graph Laplacian I - D^-1/2 A D^-1/2, CSR float32; a lone vertex has the row of I.
 
     Args:
@@ -121,6 +121,7 @@ def upsampling(fine, coarse, coarse_triangles) -> sp.csr_matrix:
         coarse: (N_coarse, 3) float, same unit.
         coarse_triangles: (F, 3) int, 0-based.
     """
+    from facegcn.mesh.closest_point import closest_points
     ids, weights = closest_points(fine, coarse, coarse_triangles)
     rows = np.repeat(np.arange(len(fine)), 3)
     matrix = sp.csr_matrix((weights.ravel().astype(np.float32), (rows, coarse_triangles[ids].ravel())),
@@ -129,46 +130,61 @@ def upsampling(fine, coarse, coarse_triangles) -> sp.csr_matrix:
     return matrix
 
 
-def save_hierarchy(path: str, hierarchy: MeshHierarchy) -> None:
-    """Writes a hierarchy as one ``.npz`` (to a temporary name, renamed when whole).
+# ---------------------------------------------------------------- files
+def array_names(levels: int) -> list[str]:
+    """Names of the arrays of a saved hierarchy with ``levels`` levels below the mesh.
 
     Level k of a matrix is stored as ``adjacencyk_row``, ``_col``, ``_data``, ``_shape`` (the same
     for ``downsamp_transk``, ``upsamp_transk``, ``laplaciansk``), meshes as ``verticesk``,
     ``trianglesk``.
     """
-    arrays = {f"{name}{k}": array for name in ("vertices", "triangles")
-              for k, array in enumerate(getattr(hierarchy, name))}
-    for name, key in _FILE_KEYS.items():
+    meshes = [f"{name}{k}" for name in _MESH_KEYS for k in range(levels + 1)]
+    matrices = [f"{key}{k}_{part}" for name, key in _MATRIX_KEYS.items()
+                for k in range(_matrix_count(name, levels)) for part in ("row", "col", "data", "shape")]
+    return meshes + matrices
+
+
+def to_arrays(hierarchy: MeshHierarchy) -> dict[str, np.ndarray]:
+    """A hierarchy as the arrays that ``array_names`` names."""
+    arrays = {f"{name}{k}": array for name in _MESH_KEYS for k, array in enumerate(getattr(hierarchy, name))}
+    for name, key in _MATRIX_KEYS.items():
         for k, matrix in enumerate(getattr(hierarchy, name)):
             matrix = matrix.tocoo()
             arrays.update({f"{key}{k}_row": matrix.row, f"{key}{k}_col": matrix.col,
                            f"{key}{k}_data": matrix.data, f"{key}{k}_shape": np.array(matrix.shape)})
-    partial = f"{path}.partial.npz"
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, path)
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> MeshHierarchy:
+    """The hierarchy of such arrays. Raises KeyError or ValueError where they are none."""
+    levels = sum(name.startswith("vertices") for name in arrays) - 1
+    parts = {name: [arrays[f"{name}{k}"] for k in range(levels + 1)] for name in _MESH_KEYS}
+    for name, key in _MATRIX_KEYS.items():
+        parts[name] = [_matrix(arrays, f"{key}{k}") for k in range(_matrix_count(name, levels))]
+    return MeshHierarchy(**parts)
+
+
+def save_hierarchy(path: str, hierarchy: MeshHierarchy) -> None:
+    """Writes a hierarchy as one ``.npz``, whole; see ``array_names``. Raises OSError."""
+    write_npz(path, to_arrays(hierarchy))
 
 
 def load_hierarchy(path: str) -> MeshHierarchy:
     """Reads what ``save_hierarchy`` wrote; never unpickles.
 
     Raises:
-        ValueError: the file is absent, no ``.npz``, or lacks an array; the message names it.
+        FileNotFoundError: there is no such file.
+        BrokenFile: it is no whole ``.npz``, or lacks an array; the message names it.
     """
+    arrays = read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable mesh hierarchy: {error}") from error
-    levels = sum(name.startswith("vertices") for name in arrays)
-    try:
-        parts = {name: [arrays[f"{name}{k}"] for k in range(levels)] for name in ("vertices", "triangles")}
-        for name, key in _FILE_KEYS.items():
-            count = levels - (name in ("downsamples", "upsamples"))
-            parts[name] = [_matrix(arrays, f"{key}{k}") for k in range(count)]
-    except KeyError as error:
-        raise ValueError(f"{path} lacks the array {error}; delete it, it is made again") from error
-    return MeshHierarchy(**parts)
+        return from_arrays(arrays)
+    except (KeyError, ValueError) as error:
+        raise BrokenFile(path, f"is no mesh hierarchy: {error} is missing or does not fit") from error
+
+
+def _matrix_count(name, levels):
+    return levels if name in ("downsamples", "upsamples") else levels + 1
 
 
 def _matrix(arrays, key):
@@ -194,29 +210,35 @@ def _checked_mesh(vertices, triangles):
     return vertices, triangles.astype(np.int32)
 
 
+# ---------------------------------------------------------------- command line
 def main(arguments=None) -> int:
     """Prints the levels of a template; returns the exit code."""
     parser = argparse.ArgumentParser(description="Build a template's mesh hierarchy and print its levels.")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--config", metavar="FILE", help="YAML config of a world (default: the demo world)")
     source.add_argument("--model", metavar="FILE", help="morphable model, .npz")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
+    return guarded(lambda: _print_levels(options), options.debug)
+
+
+def _print_levels(options) -> int:
+    model = _load_model(options)
+    start = time.perf_counter()
     try:
-        model = _load_model(options)
-        start = time.perf_counter()
         hierarchy = generate_transform_matrices(model.mean_shape, model.triangles)
-    except (UserError, ValueError) as error:
-        print(f"mesh_sampling.py: {error}", file=sys.stderr)
-        return 2
-    print("level  vertices  triangles    edges")
+    except ValueError as error:  # a mesh too small, say
+        raise UserError(str(error)) from error
+    log.info("level  vertices  triangles    edges")
     for k, matrix in enumerate(hierarchy.adjacencies):
-        print(f"{k:5d}  {matrix.shape[0]:8d}  {len(hierarchy.triangles[k]):9d}  {matrix.nnz // 2:7d}")
-    print(f"built in {time.perf_counter() - start:.2f} s")
+        log.info("%5d  %8d  %9d  %7d", k, matrix.shape[0], len(hierarchy.triangles[k]), matrix.nnz // 2)
+    log.info("built in %.2f s", time.perf_counter() - start)
     return 0
 
 
 def _load_model(options):
-    # The model classes import TensorFlow, which nothing else here needs.
+    from facegcn.backends.start import tensorflow
+    tensorflow()  # the model classes import it, which nothing else here needs
     if options.model:
         from facegcn.morphable import MorphableModel
         return MorphableModel.load(options.model)

@@ -46,12 +46,13 @@ def build_texture_network(kind: str, hierarchy, embedding_dim: int, wide: bool =
         nz: latent width of the ``normal`` refiner.
         residual: the head corrects the coarse albedo, starting exactly there [ours]; else its
             tanh is the albedo [paper].
-        refiner_channels: 7, or 10 with de-lit samples [ours].
+        refiner_channels: 7; 10 with de-lit samples, 14 also with those of the mirrored vertex [ours].
 
     Returns:
         Keras model with inputs ``[embedding (B, E), refiner_input (B, N, C)]`` and output
         (B, N, 3), fine albedo in [-1, 1]. Refiner channels: coarse albedo 3 and sampled colour 3
-        in [-1, 1], visible 1 in {0, 1}, de-lit sample 3 in [-1, 1] and 0 where not visible.
+        in [-1, 1], visible 1 in [0, 1], de-lit sample 3 in [-1, 1] and 0 where not visible, the
+        mirrored vertex's de-lit sample 3 and visible 1.
         ``sum(network.losses)`` is the L2 regularisation.
 
     Raises:
@@ -62,8 +63,8 @@ def build_texture_network(kind: str, hierarchy, embedding_dim: int, wide: bool =
     if len(hierarchy.downsamples) != LEVELS:
         raise ValueError(f"the texture networks need a mesh hierarchy with {LEVELS} levels below the "
                          f"template, got {len(hierarchy.downsamples)}")
-    if refiner_channels not in (7, 10):
-        raise ValueError(f"refiner_channels must be 7 or 10, got {refiner_channels}")
+    if refiner_channels not in (7, 10, 14):
+        raise ValueError(f"refiner_channels must be 7, 10 or 14, got {refiner_channels}")
     if embedding_dim < 1 or nz < 1:
         raise ValueError(f"widths must be above 0, got embedding_dim={embedding_dim}, nz={nz}")
     mesh = _MeshLayers(hierarchy)
@@ -173,13 +174,17 @@ def _residual_head(mesh, decoded, refined, known):
     """Coarse albedo plus a correction that is zero at the start [ours].
 
     The convolution also sees how far the visible colour (de-lit where there is one) is from the
-    coarse albedo, so that copying a seen colour is one linear step.
+    coarse albedo, so that copying a seen colour is one linear step; likewise the mirrored vertex's where
+    the vertex itself is hidden.
     """
-    coarse, seen, visible = known[..., :3], known[..., -3:], known[..., 6:7]
-    if known.shape[-1] == 7:
-        seen = known[..., 3:6]
-    features = ops.concatenate([decoded, refined, visible * (seen - coarse), coarse], axis=-1)
-    correction = mesh.conv(features, 3, 0, "mesh_concat", use_bias=False, kernel_initializer="zeros")
+    coarse, visible = known[..., :3], known[..., 6:7]
+    seen = known[..., 7:10] if known.shape[-1] > 7 else known[..., 3:6]
+    features = [decoded, refined, visible * (seen - coarse), coarse]
+    if known.shape[-1] == 14:
+        mirrored, mirrored_visible = known[..., 10:13], known[..., 13:]
+        features.append((1.0 - visible) * (mirrored - mirrored_visible * coarse))
+    correction = mesh.conv(ops.concatenate(features, axis=-1), 3, 0, "mesh_concat", use_bias=False,
+                           kernel_initializer="zeros")
     return ops.clip(coarse + correction, -1.0, 1.0)
 
 
@@ -276,11 +281,11 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
     if config.regressor_start and config.regressor != "frozen":
         load_weights(regressor, os.path.join(os.path.dirname(os.path.abspath(__file__)), config.regressor_start))
     facenet = FrozenFaceNet(config.path(config.facenet_file)) if config.facenet_file else None
-    network = None
+    model = FaceModel(morphable, None, regressor, config.img_size, config.visibility, config.delit, config.mirror,
+                      config.erosion, config.relight, facenet, config.sampling)
     if with_texture:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         width = feature_count(regressor) + (facenet.feature_count if facenet else 0)
-        network = build_texture_network(config.model, hierarchy, width, config.wide, config.nz, config.residual,
-                                        10 if config.delit else 7)
-    return FaceModel(morphable, network, regressor, config.img_size, config.visibility, config.delit,
-                     config.erosion, config.relight, facenet, config.sampling)
+        model.texture_network = build_texture_network(config.model, hierarchy, width, config.wide, config.nz,
+                                                      config.residual, model.refiner_channels)
+    return model

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 import numpy as np
 
+import mesh_sampling
 from facegcn.errors import UserError
+from facegcn.files import code_version, digest, kept_npz
 from facegcn.runs import RunFolder
-from mesh_sampling import MeshHierarchy, generate_transform_matrices, load_hierarchy, save_hierarchy
+from mesh_sampling import MeshHierarchy
 
-__all__ = ["IMAGE_EXTENSIONS", "RunFolder", "find_images", "init_sampling", "template_hash"]
+__all__ = ["IMAGE_EXTENSIONS", "RunFolder", "find_images", "init_sampling"]
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -38,32 +39,20 @@ def find_images(path: str, flag: str = "--input") -> list[str]:
 
 
 def init_sampling(vertices: np.ndarray, triangles: np.ndarray, folder: str,
-                  factors: tuple[int, ...] = (4, 4, 4, 4)) -> MeshHierarchy:
-    """The mesh hierarchy of a template, from the cache when the template is the same.
+                  factors: tuple[float, ...] = (4, 4, 4, 4)) -> MeshHierarchy:
+    """The mesh hierarchy of a template, from a kept file where there is a whole one.
 
     Args:
         vertices: (N, 3) mean shape.
         triangles: (F, 3).
-        folder: where ``sampling-<hash>.npz`` is kept; the hash covers vertices, triangles and
-            factors, so a stale file is never used.
+        folder: where ``sampling-<digest>.npz`` is kept; the digest covers vertices, triangles,
+            factors and the code that makes hierarchies. A damaged file is made anew.
         factors: each level keeps ceil(N / factor) vertices.
     """
-    digest = template_hash(vertices, triangles, np.asarray(factors, np.int32))
-    path = os.path.join(folder, f"sampling-{digest}.npz")
-    if os.path.exists(path):
-        return load_hierarchy(path)
-    print(f"making the mesh hierarchy of {len(vertices):,} vertices: {path}")
-    hierarchy = generate_transform_matrices(vertices, triangles, factors)
-    os.makedirs(folder, exist_ok=True)
-    save_hierarchy(path, hierarchy)
-    return hierarchy
-
-
-def template_hash(*arrays: np.ndarray) -> str:
-    """Twelve hexadecimal digits that change when any array changes."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:12]
+    makers = code_version("facegcn.mesh.decimation", "facegcn.mesh.closest_point", "mesh_sampling")
+    key = digest(np.asarray(vertices), np.asarray(triangles), np.asarray(factors, float), makers)
+    arrays = kept_npz(
+        os.path.join(folder, f"sampling-{key}.npz"), mesh_sampling.array_names(len(factors)),
+        lambda: mesh_sampling.to_arrays(mesh_sampling.generate_transform_matrices(vertices, triangles, factors)),
+        f"the mesh hierarchy of {len(vertices):,} vertices")
+    return mesh_sampling.from_arrays(arrays)

@@ -16,7 +16,7 @@ FOV_Y = 12.5936  # vertical field of view, degrees
 NEAR = 0.001  # distance of the near plane, decimetre
 FAR = 30.0  # distance of the far plane, decimetre
 
-_TAN_HALF_FOV = math.tan(math.radians(FOV_Y) / 2)
+TAN_HALF_FOV = math.tan(math.radians(FOV_Y) / 2)
 
 
 def project(vertices) -> tf.Tensor:
@@ -31,7 +31,7 @@ def project(vertices) -> tf.Tensor:
     """
     vertices = _points(vertices)
     depth = CAMERA_DISTANCE - vertices[..., 2:]
-    return vertices[..., :2] * tf.constant([1.0, -1.0]) / (depth * _TAN_HALF_FOV)
+    return vertices[..., :2] * tf.constant([1.0, -1.0]) / (depth * TAN_HALF_FOV)
 
 
 def to_pixels(points, size: int) -> tf.Tensor:

@@ -55,7 +55,7 @@ class Config:
     runs_dir: str = setting("runs", OURS)
     #: Morphable model, relative to root_dir; '' = model.npz, in demo the procedural face.
     model_file: str = setting("", OURS)
-    #: Folder of segmented RGBA PNGs, relative to root_dir.
+    #: Folder of your own segmented RGBA PNGs, relative to root_dir; the demo world packs made portraits instead.
     images: str = setting("segmented", OURS)
     #: Packed images, relative to root_dir.
     bin_file: str = setting("faces.bin", OURS)
@@ -113,6 +113,8 @@ class Config:
     residual: bool = setting(True, OURS)
     #: The refiner also sees the photo divided by the shading.
     delit: bool = setting(True, OURS)
+    #: With delit, it also sees the mirrored vertex's.
+    mirror: bool = setting(True, OURS)
     #: The fine face's light is fitted anew to its albedo.
     relight: bool = setting(True, OURS)
     #: Width of the ellipse that takes the skin mask's border off, pixels, odd.
@@ -217,6 +219,9 @@ def load_config(path: str | None = None, overrides: dict | None = None, source: 
             setattr(config, key, _of_project(value) if own and key in _FOLDERS else value)
     for key, value in (overrides or {}).items():
         setattr(config, key, _checked(key, value, source))
+    if config.schedule == "paper" and config.losses != "paper":
+        raise UserError("schedule 'paper' weighs the pixel loss, which losses 'released' does not train: add "
+                        "--set losses=paper")
     if not config.name:
         raise UserError("'name' is empty: it begins the names of run folders; set it, for example --name faces")
     return config

@@ -1,5 +1,6 @@
 """Meshes with vertex colours for other programs: Wavefront OBJ and binary glTF.
 
+Vertices come in as decimetre, the unit of this project. OBJ, which has no unit, keeps it; glTF's is the metre.
 Colours come in as sRGB, the values a photo has. OBJ keeps them (MeshLab and Blender 3.3 or newer
 show them). glTF defines vertex colours as linear light, so they are converted: Blender, three.js
 and the like then show the photo's colours.
@@ -11,58 +12,56 @@ import numpy as np
 import trimesh
 from trimesh.exchange.gltf import export_glb
 
-_UNLIT = "KHR_materials_unlit"
+from facegcn.files import write_bytes, write_text
+
+_METRES = 0.1  # a decimetre
+_OBJ_HEADER = "# unit: decimetre (0.1 m); x right, y up, z towards the camera; colours: sRGB\n"
+_MATERIAL = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.9}, "doubleSided": True}
 
 
 def write_obj(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray) -> None:
-    """Writes an OBJ of ``v x y z r g b`` and ``f a b c`` lines (1-based).
+    """Writes an OBJ of ``v x y z r g b`` and ``f a b c`` lines (1-based); a comment names the unit.
 
     Args:
         path: the file.
-        vertices: (N, 3), any unit.
+        vertices: (N, 3), decimetre.
         triangles: (F, 3) int, 0-based.
         colors: (N, 3) sRGB in [0, 1].
 
     Raises:
         ValueError: shapes that do not fit, an index outside, or values that are not finite.
+        OSError: the file cannot be written.
     """
     vertices, triangles, colors = _checked(vertices, triangles, colors)
     rows = np.concatenate([vertices, colors], axis=1)
     # One format call for all rows: a call each is many times slower.
-    text = "v %.6f %.6f %.6f %.4f %.4f %.4f\n" * len(rows) % tuple(rows.ravel().tolist())
+    text = _OBJ_HEADER + "v %.6f %.6f %.6f %.4f %.4f %.4f\n" * len(rows) % tuple(rows.ravel().tolist())
     text += "f %d %d %d\n" * len(triangles) % tuple((triangles + 1).ravel().tolist())
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+    write_text(path, text)
 
 
-def write_glb(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray,
-              unlit: bool = False) -> None:
-    """Writes a binary glTF with smooth normals and vertex colours (linear light, 32-bit floats).
+def write_glb(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray) -> None:
+    """Writes a binary glTF in metres, with smooth normals and vertex colours (linear light, 32-bit floats).
 
     Args:
         path, vertices, triangles, colors: as for ``write_obj``.
-        unlit: the colours already hold the photo's light, so viewers add none of their own.
 
     Raises:
-        ValueError: as ``write_obj``.
+        ValueError, OSError: as ``write_obj``.
     """
     vertices, triangles, colors = _checked(vertices, triangles, colors)
-    mesh = trimesh.Trimesh(vertices, triangles, process=False)
+    mesh = trimesh.Trimesh(vertices * _METRES, triangles, process=False)
     # trimesh writes its own colours as 8 bits, too coarse for linear light; an attribute stays float.
     mesh.vertex_attributes["_COLOR_0"] = linear_from_srgb(colors).astype(np.float32)
-    material = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.9}, "doubleSided": True}
 
     def finish(tree):
         for primitive in (p for m in tree["meshes"] for p in m["primitives"]):
             primitive["attributes"]["COLOR_0"] = primitive["attributes"].pop("_COLOR_0")
             primitive["material"] = 0
-        tree["materials"] = [material | ({"extensions": {_UNLIT: {}}} if unlit else {})]
-        if unlit:
-            tree["extensionsUsed"] = [_UNLIT]
+        tree["materials"] = [_MATERIAL]
+        tree["asset"]["extras"] = {"unit": "metre"}
 
-    data = export_glb(trimesh.Scene(mesh), include_normals=True, tree_postprocessor=finish)
-    with open(path, "wb") as file:
-        file.write(data)
+    write_bytes(path, export_glb(trimesh.Scene(mesh), include_normals=True, tree_postprocessor=finish))
 
 
 def linear_from_srgb(colors: np.ndarray) -> np.ndarray:

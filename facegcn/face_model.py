@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import tensorflow as tf
 
 from facegcn import camera
@@ -41,6 +42,8 @@ class FaceModel:
             as the released code).
         delit: the refiner sees ten channels: the seven of the paper and the sampled colour
             divided by the estimated shading. Ours.
+        mirror: with ``delit``, the refiner sees fourteen: also the de-lit colour of the mirrored vertex, and
+            whether the photo shows that; a side that is turned away can then be like the other. Ours.
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
         relight: the fine face is drawn in the light that best explains the photo with the fine
             albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
@@ -53,7 +56,7 @@ class FaceModel:
     """
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
-                 visibility="depth", delit=False, erosion=EROSION, relight=False, facenet=None,
+                 visibility="depth", delit=False, mirror=False, erosion=EROSION, relight=False, facenet=None,
                  sampling="bilinear"):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
@@ -65,6 +68,7 @@ class FaceModel:
         self.image_size = image_size
         self.visibility = visibility
         self.delit = delit
+        self.mirror = delit and mirror
         self.erosion = erosion
         self.relight = relight
         self.facenet = facenet
@@ -167,8 +171,24 @@ class FaceModel:
                                       outputs["rasterization"])
 
     def _refiner_input(self, outputs, sampled):
-        """(B, N, 7): coarse albedo, sampled colour, visible; and the de-lit sample when asked (10)."""
+        """(B, N, C): coarse albedo, sampled colour, visible; and what else ``refiner_channels`` counts."""
         channels = [outputs["coarse_texture"], sampled]
         if self.delit:
             channels.append(delit_colors(sampled, outputs["shading"]))
+        if self.mirror:
+            seen = tf.concat([channels[-1], sampled[..., 3:]], axis=-1)
+            channels.append(tf.gather(seen, mirror_index(self.morphable), axis=1))
         return tf.concat(channels, axis=-1)
+
+    @property
+    def refiner_channels(self) -> int:
+        """What the refiner sees of each vertex: 7, 10 with de-lit colours, 14 with the mirrored vertex's as well."""
+        return 7 + 3 * self.delit + 4 * self.mirror
+
+
+def mirror_index(morphable) -> np.ndarray:
+    """(N,) index of each vertex's mirror image; itself where it has none, as on the midline."""
+    index = np.arange(morphable.vertex_count)
+    left, right = morphable.symmetry_pairs.T
+    index[left], index[right] = right, left
+    return index

@@ -13,13 +13,10 @@ import hashlib
 import importlib.util
 import itertools
 import logging
-import lzma
+import math
 import os
-import struct
-import tokenize
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -28,10 +25,6 @@ from facegcn.errors import BrokenFile, UserError
 
 log = logging.getLogger("facegcn")
 
-#: What NumPy, zipfile and the decompressors raise for a file that is no whole ``.npz`` of arrays: a damaged flag
-#: asks for a password, a damaged size for all memory, a damaged array header is no Python that can be read.
-NPZ_ERRORS = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError,
-              tokenize.TokenError, struct.error, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 _NPZ_LIMIT = 64 << 30  # bytes an .npz may unpack to; a larger one is a mistake or a trap
 _NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, constant arrays come near it
 _NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
@@ -48,15 +41,16 @@ def written_whole(path: str) -> Iterator[str]:
     former one or the new one, whole. When the block fails, the former file stays and nothing else is left.
 
     Raises:
-        OSError: it cannot be written; with the file's name, or that of the folder or file that stood in the way.
+        UserError: its folder cannot be made.
+        OSError: it cannot be written; with its name, or with that of another file that the block was busy with.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
     # The ending stays: writers such as NumPy and Keras go by it.
     ending = ".weights.h5" if name.endswith(".weights.h5") else os.path.splitext(name)[1]
     partial = os.path.join(folder, f".partial-{os.getpid()}-{next(_serial)}{ending[-20:]}")
+    make_folder(folder)
     try:
-        os.makedirs(folder, exist_ok=True)
         yield partial
         _sync(partial)
         os.replace(partial, path)
@@ -68,6 +62,33 @@ def written_whole(path: str) -> Iterator[str]:
     finally:
         with contextlib.suppress(OSError):
             os.remove(partial)
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder where there is none.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made: {error.strerror}") from error
+
+
+def check_writable(path: str) -> None:
+    """Finds out that no file can be written at ``path`` now, and not after an hour of work.
+
+    Raises:
+        UserError: it is a folder, or its folder cannot be made or written into.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder: name a file in it")
+    try:
+        write_text(path + ".try", "")
+        os.remove(path + ".try")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _sync(path: str) -> None:
@@ -111,21 +132,54 @@ def read_npz(path: str, names=None) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
         BrokenFile: it is no whole ``.npz``, lacks an array, or unpacks to an impossible size.
     """
+    headers = npz_headers(path)
+    missing = [name for name in names or () if name not in headers]
+    if missing:
+        raise BrokenFile(path, f"lacks the arrays {', '.join(missing)}")
     try:
-        size = os.path.getsize(path)
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > min(_NPZ_LIMIT, _NPZ_RATIO * size + (1 << 20)):
-            raise BrokenFile(path, f"unpacks to {unpacked:,} bytes from {size:,}: no file of ours does")
         with np.load(path, allow_pickle=False) as data:
-            missing = [name for name in names or () if name not in data.files]
-            if missing:
-                raise BrokenFile(path, f"lacks the arrays {', '.join(missing)}")
-            return {name: data[name] for name in (names or data.files)}
-    except FileNotFoundError:
+            return {name: data[name] for name in (headers if names is None else names)}
+    except Exception as error:
+        raise _no_npz(path, error) from error
+
+
+def npz_headers(path: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """(shape, dtype) of each array of an ``.npz``, without reading its numbers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BrokenFile: it is no ``.npz`` of plain arrays, or an array says that it is larger than it can be.
+    """
+    size = os.path.getsize(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            unpacked = sum(entry.file_size for entry in entries)
+            if unpacked > min(_NPZ_LIMIT, _NPZ_RATIO * size + (1 << 20)):
+                raise BrokenFile(path, f"unpacks to {unpacked:,} bytes from {size:,}: no file of ours does")
+            return {entry.filename.removesuffix(".npy"): _npy_header(path, archive, entry) for entry in entries}
+    except BrokenFile:
         raise
-    except NPZ_ERRORS as error:
-        raise BrokenFile(path, f"is no whole .npz of arrays: {error}") from error
+    except Exception as error:
+        raise _no_npz(path, error) from error
+
+
+def _npy_header(path, archive, entry):
+    """(shape, dtype) of one entry, whose length must be what they take: NumPy reserves that before it reads."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        taken = file.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or min(shape, default=0) < 0 or taken != entry.file_size:
+        raise BrokenFile(path, f"the entry {entry.filename} is no whole array of numbers or text: {dtype} {shape} in "
+                               f"{entry.file_size:,} bytes")
+    return shape, dtype
+
+
+def _no_npz(path: str, error: Exception) -> BrokenFile:
+    """For whatever was raised: zip, zlib, lzma, tokenizer and NumPy each have their own ways to give up."""
+    return BrokenFile(path, f"is no whole .npz of arrays: {error}")
 
 
 def kept_npz(path: str, names, make: Callable[[], Mapping[str, np.ndarray]], what: str,
@@ -171,7 +225,8 @@ def code_version(*modules: str) -> str:
     Comments, docstrings and layout do not count: only what is computed.
 
     Args:
-        modules: dotted names, such as ``facegcn.demo.face``.
+        modules: dotted names, such as ``facegcn.demo.face``. A root module, such as ``mesh_sampling``, counts
+            without what it imports: its command line imports much that its work does not depend on.
     """
     found, waiting = {}, list(modules)
     while waiting:
@@ -180,7 +235,7 @@ def code_version(*modules: str) -> str:
             continue
         tree = _code(name)
         found[name] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-        for node in ast.walk(tree):
+        for node in ast.walk(tree) if name.split(".")[0] == "facegcn" else ():
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "facegcn":
                 inner = (f"{node.module}.{alias.name}" for alias in node.names)
                 waiting += [node.module, *(module for module in inner if importlib.util.find_spec(module))] \

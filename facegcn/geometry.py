@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from facegcn.backends.row_gathers import check_index, gather_rows, kernels, map_images, resolve_backend, scatter_rows
+from facegcn.backends import kernels
+from facegcn.backends.row_gathers import check_index, gather_rows, map_images, resolve_backend, scatter_rows
 
 #: Squared length below which a vector counts as zero and is left unnormalised.
 _TINY_SQUARED_LENGTH = 1e-20
@@ -70,7 +71,7 @@ def vertex_normals(vertices, triangles, backend: str = "auto") -> tf.Tensor:
         (B, N, 3) unit vectors that point outwards, differentiable in the vertices.
 
     Raises:
-        ValueError: an argument has another shape, or the backend is not available.
+        ValueError: an argument has another shape, or the backend is unknown.
     """
     vertices = tf.convert_to_tensor(vertices, tf.float32)
     triangles = tf.convert_to_tensor(triangles, tf.int32)
@@ -83,6 +84,22 @@ def vertex_normals(vertices, triangles, backend: str = "auto") -> tf.Tensor:
         sums = _normal_sums_tensorflow(vertices, triangles)
     sums.set_shape(vertices.shape)
     return tf.math.l2_normalize(sums, axis=-1, epsilon=_TINY_SQUARED_LENGTH)
+
+
+def vertex_normals_numpy(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """``vertex_normals`` of one mesh in NumPy, without TensorFlow: for data pipelines.
+
+    Args:
+        vertices: (N, 3) float32, any unit.
+        triangles: (F, 3) int32, all in 0..N-1.
+
+    Returns:
+        (N, 3) float32.
+    """
+    normals = np.zeros_like(vertices)
+    kernels.normal_sums(vertices, triangles, normals)
+    x, y, z = normals.T
+    return normals / np.sqrt(np.maximum(x * x + y * y + z * z, _TINY_SQUARED_LENGTH))[:, None]
 
 
 def _normal_sums_tensorflow(vertices, triangles) -> tf.Tensor:

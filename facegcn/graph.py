@@ -18,7 +18,8 @@ import scipy.sparse as sp
 import tensorflow as tf
 
 try:
-    # The one thing the public API lacks: a CSR variant that knows its shape inside tf.function.
+    # The one thing the public API lacks: a CSR variant that knows its shape inside tf.function. requirements.txt holds
+    # TensorFlow below the first version it was not tried with; without the class, COO products do the same, slower.
     from tensorflow.python.ops.linalg.sparse.sparse_csr_matrix_ops import CSRSparseMatrix
 except ImportError:
     CSRSparseMatrix = None

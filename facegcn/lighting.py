@@ -16,6 +16,7 @@ _A0, _A1, _A2 = math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8)
 _C0 = 1 / math.sqrt(4 * math.pi)
 _C1 = math.sqrt(3) / math.sqrt(4 * math.pi)
 _C2 = 3 * math.sqrt(5) / math.sqrt(12 * math.pi)
+ORDER_FACTORS = (_A0 * _C0, _A1 * _C1, _A2 * _C2)  # of the polynomials in the normal, by order
 
 
 def sh_basis(normals) -> tf.Tensor:

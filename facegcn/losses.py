@@ -15,9 +15,12 @@ from facegcn.report import overlay
 from facegcn.sampling import eroded_mask
 
 LOSS_SETS = ("released", "paper")
+SCHEDULES = ("released", "paper")
 CRITIC_TERMS = ("critic", "wasserstein", "gradient_penalty")
 _HIDDEN_WEIGHT = 0.3  # of the projection term on vertices the photo does not show [released code]
 _GRADIENT_PENALTY = 10.0  # [paper]
+_RENDER_RISE = 0.2  # of the render weight, per epoch [released code]
+_LEAST_REFINE = 0.2  # the refine weight's end [released code]
 _TINY = 1e-16  # under a root, so that its gradient stays finite [released code]
 
 
@@ -32,6 +35,7 @@ class LossWeights(NamedTuple):
         variance: inside ``render`` [released code].
         pixel: inside ``render``; used by the set ``paper`` only.
         losses: ``released`` or ``paper``.
+        schedule: ``released`` or ``paper``: how ``refine`` and ``render`` weigh the terms, see ``schedule``.
     """
 
     refine: object = 1.0
@@ -41,21 +45,35 @@ class LossWeights(NamedTuple):
     variance: object = 0.01
     pixel: object = 1.0
     losses: str = "released"
+    schedule: str = "released"
 
 
-def schedule(epoch: int, render_start: float = 0.0) -> tuple[float, float]:
-    """Weights (render, refine) of an epoch, counted from 0 [released code].
+def schedule(epoch: int, render_start: float = 0.0, kind: str = "released") -> tuple[float, float]:
+    """Weights (render, refine) of an epoch, counted from 0.
+
+    ``released`` [released code]: the total is refine * (distance from the coarse albedo) + render * (everything
+    that looks at the photo or at the fine albedo alone), and refine does not fall below 0.2.
+
+    ``paper``: the total is render * (pixel + identity + adversarial) + refine * (both vertex terms: distance from
+    the coarse albedo, and from the sampled colours); render goes from 0 to 1 while refine goes from 1 to 0. By a
+    second-hand note on the paper that could not be verified; how fast they go is taken from the released code.
 
     Args:
         epoch: 0, 1, ...
         render_start: added to the render weight before it is clipped [ours].
+        kind: ``released`` or ``paper``.
+
+    Raises:
+        ValueError: an unknown kind.
     """
-    render = min(max(0.2 * epoch + render_start, 0.0), 1.0)
-    return render, min(max(1.0 - render, 0.2), 1.0)
+    if kind not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}")
+    render = min(max(_RENDER_RISE * epoch + render_start, 0.0), 1.0)
+    return render, 1.0 - render if kind == "paper" else min(max(1.0 - render, _LEAST_REFINE), 1.0)
 
 
 def texture_losses(outputs: dict, rgba, morphable, weights: LossWeights, network=None,
-                   identity_features=None, identity=None) -> dict[str, tf.Tensor]:
+                   identity=None) -> dict[str, tf.Tensor]:
     """Every term of the texture networks' loss, and their weighted ``total``.
 
     Args:
@@ -67,19 +85,22 @@ def texture_losses(outputs: dict, rgba, morphable, weights: LossWeights, network
         morphable: for its ``skin_index`` and ``symmetry_pairs``.
         weights: see ``LossWeights``.
         network: the texture network; its layers' losses are the term ``regularization``.
-        identity_features: RGB (B, H, W, 3) in [-1, 1] -> (B, E) of a frozen face recognition
-            network; None leaves the identity term out.
-        identity: value of the identity term, where it is known already.
+        identity: value of the identity term (``identity_loss``); None leaves it out.
 
     Returns:
         scalars ``refine``, ``project``, ``pixel``, ``coarse_pixel``, ``symmetry``, ``variance``,
         where given ``identity`` and ``regularization``, and ``total``.
 
     Raises:
-        ValueError: an unknown set of losses.
+        ValueError: an unknown set of losses or schedule, or the paper's schedule with a set that does not train
+            the pixel loss.
     """
     if weights.losses not in LOSS_SETS:
         raise ValueError(f"losses must be one of {', '.join(LOSS_SETS)}, got {weights.losses!r}")
+    if weights.schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {weights.schedule!r}")
+    if weights.schedule == "paper" and weights.losses != "paper":
+        raise ValueError("the paper's schedule weighs the pixel loss, which only the set 'paper' trains")
     squared = weights.losses == "paper"
     fine = outputs["fine_texture"]
     mask = outputs["skin_mask"] if "skin_mask" in outputs else eroded_mask(rgba[..., 3:])
@@ -95,9 +116,6 @@ def texture_losses(outputs: dict, rgba, morphable, weights: LossWeights, network
     }
     if identity is not None:
         terms["identity"] = tf.convert_to_tensor(identity, tf.float32)
-    elif identity_features is not None:
-        terms["identity"] = identity_loss(identity_features(rgba[..., :3]),
-                                          identity_features(overlay(outputs["fine_render"], rgba)))
     if network is not None:
         terms["regularization"] = tf.add_n(network.losses)
     terms["total"] = _total(terms, weights)
@@ -105,13 +123,15 @@ def texture_losses(outputs: dict, rgba, morphable, weights: LossWeights, network
 
 
 def _total(terms, weights):
-    from_photo = (terms["project"] + weights.symmetry * terms["symmetry"]
-                  + weights.variance * terms["variance"])
-    if "identity" in terms:
-        from_photo += weights.identity * terms["identity"]
+    """Weighted sum of the terms as the schedule groups them; the dense layers' L2 counts in full in both."""
+    from_picture = weights.identity * terms.get("identity", 0.0)
     if weights.losses == "paper":
-        from_photo += weights.pixel * terms["pixel"]
-    total = weights.refine * terms["refine"] + weights.render * from_photo
+        from_picture += weights.pixel * terms["pixel"]
+    if weights.schedule == "paper":
+        total = weights.render * from_picture + weights.refine * (terms["refine"] + terms["project"])
+    else:
+        from_albedo = weights.symmetry * terms["symmetry"] + weights.variance * terms["variance"]
+        total = weights.refine * terms["refine"] + weights.render * (terms["project"] + from_albedo + from_picture)
     return total + terms.get("regularization", 0.0)
 
 

@@ -8,10 +8,7 @@ The file format is described for model makers in ``docs/model_format.md``.
 from __future__ import annotations
 
 import functools
-import os
-import zipfile
-import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +16,15 @@ import tensorflow as tf
 
 from facegcn import files
 from facegcn.errors import ModelFileError
+from facegcn.landmarks import five_points
+from facegcn.model_format import ARRAYS, MADE_BY, check_conventions, check_headers, check_values, read_model_file
 
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
-LANDMARK_COUNT = 68  # iBUG / Multi-PIE order
 
-#: The five alignment points: left eye, right eye, nose tip, left and right mouth corner
-#: ("left" = left in the picture), as groups of iBUG landmarks whose mean is taken.
-FIVE_POINT_LANDMARKS = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
+
+#: Typical size of each part of the coefficients, in its unit, over photographs: standard deviations of the model; a
+#: head turns by some 0.3 radians, light varies by a third, an aligned face moves by 2 cm.
+PART_SCALES = {"id": 1.0, "exp": 1.0, "tex": 1.0, "angles": 0.3, "gamma": 0.3, "translation": 0.2}
 
 
 class Coefficients(NamedTuple):
@@ -63,6 +62,12 @@ class MorphableModel:
         skin_index: (S,) int32 vertices of the skin region (no eyes, lips' inside, nostrils).
         symmetry_pairs: (P, 2) int32 vertex pairs (left, right) that mirror each other.
         uv: optional (N, 2) float32 texture coordinates in [0, 1], v up.
+        made_by: the converter that made it, in which version; "" for others.
+
+    A basis may have no components: (N, 3, 0).
+
+    Raises:
+        ModelFileError: an array is mis-shaped, not of numbers, not finite, or has an index out of range.
     """
 
     mean_shape: np.ndarray
@@ -75,14 +80,15 @@ class MorphableModel:
     skin_index: np.ndarray
     symmetry_pairs: np.ndarray
     uv: np.ndarray | None = None
+    made_by: str = ""
 
     def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                dtype = np.int32 if field.name in _INDEX_ARRAYS else np.float32
-                setattr(self, field.name, np.ascontiguousarray(value, dtype=dtype))
-        _check_arrays(self)
+        arrays = {name: np.asarray(getattr(self, name)) for name in ARRAYS if getattr(self, name) is not None}
+        check_headers({name: (array.shape, array.dtype) for name, array in arrays.items()})
+        check_values(arrays)
+        for name, array in arrays.items():
+            dtype = np.int32 if ARRAYS[name].index else np.float32
+            setattr(self, name, np.ascontiguousarray(array, dtype=dtype))
         self._centroid = self.mean_shape.mean(axis=0)
 
     # ---------------------------------------------------------------- sizes
@@ -105,13 +111,12 @@ class MorphableModel:
     @functools.cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ for models that differ in any array."""
-        return files.digest(*(f.name if getattr(self, f.name) is None else getattr(self, f.name) for f in fields(self)))
+        return files.digest(*(name if getattr(self, name) is None else getattr(self, name) for name in ARRAYS))
 
     @property
     def five_points(self) -> np.ndarray:
         """(5, 3) float32: eyes, nose tip, mouth corners of the mean face, decimetre, centred."""
-        points = self.mean_shape[self.landmarks] - self._centroid
-        return np.stack([points[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
+        return five_points(self.mean_shape[self.landmarks] - self._centroid)
 
     # ---------------------------------------------------------------- evaluation
     def split(self, coeff) -> Coefficients:
@@ -146,68 +151,39 @@ class MorphableModel:
         return tf.clip_by_value(self.mean_albedo[None] + _combine(self.albedo_basis, tex), 0.0, 255.0)
 
     # ---------------------------------------------------------------- files
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, ``uv`` where there is one."""
+        return {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+
     def save(self, path: str) -> None:
-        """Writes the model as a compressed ``.npz`` (to a temporary name, renamed when whole)."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)
-                  if getattr(self, f.name) is not None}
-        partial = f"{path}.partial.npz"
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        np.savez_compressed(partial, **arrays)
-        os.replace(partial, path)
+        """Writes the model as a compressed ``.npz``, whole. Raises OSError as ``files.written_whole``."""
+        files.write_npz(path, {**self.arrays(), **({MADE_BY: np.array(self.made_by)} if self.made_by else {})})
 
     @classmethod
     def load(cls, path: str) -> MorphableModel:
         """Reads a ``.npz`` model; never unpickles.
 
         Raises:
-            ModelFileError: the file is absent or no ``.npz``, an array is missing, of object
-                type, mis-shaped, or an index is out of range; the message names it.
+            ModelFileError: the file is absent or no whole ``.npz``; an array is missing, mis-shaped, not of numbers
+                or out of range; or the model breaks a convention of the format (unit, axes, order of landmarks and
+                triangles, range of colours). The message names it, and the cure.
         """
+        arrays = read_model_file(path)
+        made_by = str(arrays.pop(MADE_BY, ""))
         try:
-            with np.load(path, allow_pickle=False) as data:
-                arrays = {f.name: data[f.name] for f in fields(cls) if f.name in data.files}
-        except FileNotFoundError as error:
-            raise ModelFileError(f"there is no morphable model at {path}") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ModelFileError(f"{path} is not a readable .npz morphable model: {error}") from error
-        missing = [f.name for f in fields(cls) if f.name != "uv" and f.name not in arrays]
-        if missing:
-            raise ModelFileError(f"{path} lacks the arrays {', '.join(missing)} "
-                                 "(docs/model_format.md describes them)")
-        try:
-            return cls(**arrays)
-        except ValueError as error:
+            model = cls(**arrays, made_by=made_by)
+            model.check_conventions()
+        except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
+        return model
 
-
-_INDEX_ARRAYS = ("triangles", "landmarks", "skin_index", "symmetry_pairs")
+    def check_conventions(self) -> None:
+        """Raises ModelFileError where ``load`` would, for a model that is not from a file."""
+        check_conventions(self.arrays())
 
 
 def _combine(basis: np.ndarray, coefficients) -> tf.Tensor:
-    """Basis (N, 3, K) times coefficients (B, K) -> (B, N, 3)."""
-    flat = basis.reshape(-1, basis.shape[2])
+    """Basis (N, 3, K) times coefficients (B, K) -> (B, N, 3); zeros where K is 0."""
+    flat = basis.reshape(3 * len(basis), basis.shape[2])
     product = tf.matmul(tf.convert_to_tensor(coefficients, tf.float32), flat, transpose_b=True)
     return tf.reshape(product, (-1, basis.shape[0], 3))
-
-
-def _check_arrays(model: MorphableModel) -> None:
-    """Raises ValueError naming the first array whose shape or index range is wrong."""
-    count = model.mean_shape.shape[0] if model.mean_shape.ndim == 2 else -1
-    expected = {"mean_shape": (count, 3), "id_basis": (count, 3, None),
-                "exp_basis": (count, 3, None), "mean_albedo": (count, 3),
-                "albedo_basis": (count, 3, None), "triangles": (None, 3),
-                "landmarks": (LANDMARK_COUNT,), "skin_index": (None,),
-                "symmetry_pairs": (None, 2), "uv": (count, 2)}
-    for name, shape in expected.items():
-        array = getattr(model, name)
-        if array is None:
-            continue
-        fits = array.ndim == len(shape) and all(
-            want is None or want == have for want, have in zip(shape, array.shape))
-        if not fits:
-            wanted = str(tuple("any" if s is None else "N" if s == -1 else s for s in shape))
-            raise ValueError(f"array '{name}' has shape {array.shape}, expected {wanted}")
-        if name in _INDEX_ARRAYS and array.size and not 0 <= array.min() <= array.max() < count:
-            raise ValueError(f"array '{name}' has an index outside 0..{count - 1}")
-        if name not in _INDEX_ARRAYS and not np.isfinite(array).all():
-            raise ValueError(f"array '{name}' has values that are not finite")

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from facegcn.backends import tensorflow_rasterizer
-from facegcn.backends.row_gathers import aligned_empty, check_index, kernels, map_images, resolve_backend
+from facegcn.backends import kernels, tensorflow_rasterizer
+from facegcn.backends.row_gathers import aligned_empty, check_index, map_images, resolve_backend
 
 
 class Rasterization(NamedTuple):
@@ -47,13 +47,13 @@ def rasterize(clip_vertices, triangles, height: int, width: int, backend: str = 
         triangles: (F, 3) int32 vertex indices, 0-based; either orientation is drawn.
         height, width: picture size H, W in pixels.
         backend: ``numba`` (compiled loops on the CPU), ``tensorflow`` (TensorFlow operations
-            only: for GPUs and where Numba is missing), or ``auto``. Both give the same ids.
+            only, for GPUs), or ``auto``. Both give the same ids.
 
     Returns:
         A Rasterization; barycentrics and depth are differentiable in ``clip_vertices``.
 
     Raises:
-        ValueError: an argument has another shape, or the backend is not available.
+        ValueError: an argument has another shape, or the backend is unknown.
     """
     clip_vertices = tf.convert_to_tensor(clip_vertices, tf.float32)
     triangles = tf.convert_to_tensor(triangles, tf.int32)
@@ -82,7 +82,7 @@ def interpolate(attributes, triangles, rasterization: Rasterization, backend: st
         the barycentrics, in the vertices.
 
     Raises:
-        ValueError: an argument has another shape, or the backend is not available.
+        ValueError: an argument has another shape, or the backend is unknown.
     """
     attributes = tf.convert_to_tensor(attributes, tf.float32)
     triangles = tf.convert_to_tensor(triangles, tf.int32)
@@ -100,7 +100,7 @@ def interpolate(attributes, triangles, rasterization: Rasterization, backend: st
 def rasterize_numpy(clip_vertices, triangles, height: int, width: int):
     """``rasterize`` of one image in NumPy, without TensorFlow: for data pipelines.
 
-    Releases Python's lock while it works, so that threads can draw side by side. Needs Numba.
+    Releases Python's lock while it works, so that threads can draw side by side.
 
     Args:
         clip_vertices: (N, 4) homogeneous clip coordinates, y up.
@@ -111,9 +111,8 @@ def rasterize_numpy(clip_vertices, triangles, height: int, width: int):
         triangle ids (H, W) int32, barycentrics (H, W, 3) float32, depth (H, W) float32.
 
     Raises:
-        ValueError: an argument has another shape, an index is out of range, or Numba is missing.
+        ValueError: an argument has another shape, or an index is out of range.
     """
-    resolve_backend("numba")
     clip_vertices = np.ascontiguousarray(clip_vertices, np.float32)
     triangles = np.ascontiguousarray(triangles, np.int32)
     _check_shapes(clip_vertices.shape, triangles.shape, height, width, batched=False)

@@ -13,6 +13,7 @@ import shutil
 import sys
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import scipy.io
 import scipy.sparse as sp
@@ -241,6 +242,19 @@ def _write_index_files(folder, layout):
             ("facemodel_info.mat", {"tri": (layout.triangles + 1).astype(np.float32), "skinmask": skin,
                                     "keypoints": (layout.landmarks[None] + 1).astype(np.float32)})):
         scipy.io.savemat(os.path.join(folder, name), arrays)
+
+
+def save_mat73(path, arrays):
+    """Writes arrays as MATLAB does with -v7.3: HDF5 behind 512 bytes of header, axes in reverse, class attribute."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            kind = {"float64": "double", "float32": "single", "bytes8": "char"}.get(array.dtype.name, array.dtype.name)
+            data = array.view(np.uint16 if array.dtype.itemsize == 2 else np.uint8) if kind == "char" else array
+            file.create_dataset(name, data=data.T, compression="gzip", compression_opts=1)
+            file[name].attrs["MATLAB_class"] = np.bytes_(kind)
+        file.create_group("#refs#")["a"] = np.zeros(2)
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
 
 
 def main(arguments=None) -> int:

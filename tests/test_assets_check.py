@@ -4,18 +4,19 @@ import dataclasses
 import os
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 import types
 import zipfile
 
-import h5py
 import numpy as np
 import pytest
 import scipy.io
 
 import main
 from facegcn.assets import __main__ as assets
-from facegcn.assets import bfm_files, check, tf1_checkpoint, worlds
+from facegcn.assets import bfm_files, check, converters, tf1_checkpoint, worlds
 from facegcn.config import load_config
 from facegcn.errors import UserError
 from facegcn.identity.torch_weights import load_converted, save_converted
@@ -184,17 +185,19 @@ def test_a_broken_part_beside_a_finished_mat_says_what_does_instead(folder, comp
     _assert_broken(folder, "1 file .*\n  broken: .*std_exp.txt.*\n.*or remove it: .*BFM_model_front.mat does instead")
 
 
-def test_files_newer_than_the_model_are_told_of(folder, complete, capsys):
+def test_files_newer_than_the_model_are_told_of(folder, complete, caplog):
+    caplog.set_level("INFO", "facegcn")
     time.sleep(0.05)
     half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
     check.require_assets(_config(folder), "train")
-    assert "note:" not in capsys.readouterr().out
+    assert "note:" not in caplog.text
     time.sleep(0.05)
     _put(folder / "face05_4seg.mat", lambda path: shutil.copy(complete / "face05_4seg.mat", path))
     os.utime(folder / "face05_4seg.mat", (1.2e9, 1.2e9))  # out of an archive: written in 2008
     for mode in ("train", "test"):
         check.require_assets(_config(folder), mode)
-        text = capsys.readouterr().out
+        text = caplog.text
+        caplog.clear()
         assert text.count("note:") == 1 and "face05_4seg.mat is newer than" in text
         assert "not in it: delete model.npz to make it anew" in text
     config = _config(folder)
@@ -202,15 +205,36 @@ def test_files_newer_than_the_model_are_told_of(folder, complete, capsys):
         check.table(config, check.list_assets(config)).split())
     os.remove(folder / "Exp_Pca.bin")  # nothing could be made anew
     check.require_assets(_config(folder), "train")
-    assert "note:" not in capsys.readouterr().out
+    assert "note:" not in caplog.text
 
 
-def test_a_newer_file_that_conversion_would_not_use_is_no_news(folder, capsys):
+def test_a_newer_file_that_conversion_would_not_use_is_no_news(folder, caplog):
+    caplog.set_level("INFO", "facegcn")
     half_ellipsoid(components=(80, 64, 80)).save(str(folder / "model.npz"))
     time.sleep(0.05)
     (folder / "BFM_model_front.mat").write_bytes(b"nothing")
     check.require_assets(_config(folder), "train")
-    assert "note:" not in capsys.readouterr().out
+    assert "note:" not in caplog.text
+
+
+def test_models_of_an_older_converter_are_told_of(tmp_path, monkeypatch, caplog):
+    """A note, not an error: the model stays usable."""
+    caplog.set_level("INFO", "facegcn")
+    config = load_config("configs/ict.yaml", {"root_dir": str(tmp_path), "facenet_file": ""})
+    face, path = half_ellipsoid(), str(tmp_path / "model.npz")
+    for made_by, note in (("", ""), ("ict " + "0" * 12, "made by an older version of the converter: python -m "
+                                                         "facegcn.assets ict makes it anew"),
+                          ("blender 4", ""), (converters.converter_version("ict"), "")):
+        face.made_by = made_by
+        face.save(path)
+        row = check.list_assets(config)[0]
+        assert (row.status, row.note) == ("present", note)
+        caplog.clear()
+        check.require_assets(config, "train")
+        assert ("is made by an older version" in caplog.text) == bool(note)
+        assert MorphableModel.load(path).digest == face.digest
+    monkeypatch.setattr(converters, "code_version", lambda *modules: "another")
+    assert check.list_assets(config)[0].note.startswith("made by an older version")
 
 
 def test_identity_networks_stop_test_mode_only(folder):
@@ -228,11 +252,8 @@ def test_identity_networks_are_asked_for_when_set(folder):
 
 
 # ---------------------------------------------------------------- broken, one by one
-def _hdf5(path):
-    with h5py.File(path, "w", userblock_size=512) as file:
-        file["shapeMU"] = np.zeros(3)
-    with open(path, "r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"IM")
+def _mat73(**arrays):
+    return lambda path: standins.save_mat73(path, arrays)
 
 
 def _info(complete, **changes):
@@ -254,7 +275,13 @@ def _info(complete, **changes):
     ("select_vertex_id.mat", _mat(select_id=np.full((35709, 1), 60000, np.uint16)), "index out of range: 60000"),
     ("face05_4seg.mat", _mat(face05_4seg=np.full((53490, 1), 4)), "out of range: 4..4, expected 0..3"),
     ("face05_4seg.mat", _mat(other=np.zeros(3)), "lacks the array 'face05_4seg'.*it has other"),
-    ("01_MorphableModel.mat", _hdf5, "v7.3 .*save"),
+    ("01_MorphableModel.mat", _mat73(texMU=np.zeros((300, 1))), "lacks the array 'shapeMU'.*it has texMU"),
+    ("01_MorphableModel.mat", _mat73(shapeMU=np.zeros((1, 300))), r"'shapeMU' has shape \(1, 300\), expected"),
+    ("BFM_front_idx.mat", _mat73(idx=np.full((35709, 1), 53216.0)), "out of range: 53216..53216, expected 1..53215"),
+    ("BFM_front_idx.mat", _mat73(idx=np.full((35709, 1), "a", "S1")), "'idx' is of class char, expected"),
+    ("facemodel_info.mat", _mat73(tri=np.ones((3, 70789), np.uint16)), r"'tri' has shape \(3, 70789\), expected"),
+    ("facemodel_info.mat", lambda path: open(path, "wb").write(b"MATLAB 7.3 MAT-file".ljust(600)),
+     "is no readable MATLAB file"),
     ("facemodel_info.mat", lambda path: open(path, "w").close(), "is empty"),
     ("facemodel_info.mat", lambda path: open(path, "w").write("<html>" * 60), "no MATLAB file"),
     ("std_exp.txt", lambda path: open(path, "w").write("1 2 3"), "64 or more standard deviations.*has 3"),
@@ -314,18 +341,18 @@ def test_a_graph_for_pictures_of_another_size(folder):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"triangles": np.full((4, 3), 999)}, "'triangles' has an index out of range: 999..999, expected 0..356"),
+    ({"triangles": np.full((4, 3), 999)}, "'triangles' has an index outside 0..356: 999..999"),
     ({"landmarks": np.zeros(5, int)}, r"'landmarks' has shape \(5,\)"),
-    ({"mean_shape": np.zeros((357, 3), int)}, "'mean_shape' is int64, expected float32"),
-    ({"skin_index": np.zeros(3)}, "'skin_index' is float64, expected int32"),
+    ({"mean_shape": np.zeros((357, 3), bool)}, "'mean_shape' is bool, expected float32"),
+    ({"skin_index": np.full(3, 0.5)}, "'skin_index' must hold vertex numbers, but has some that are not whole"),
+    ({"triangles": half_ellipsoid().triangles[:, ::-1]}, "the triangles are clockwise"),
     ({"exp_basis": np.zeros((7, 3, 2))}, "'exp_basis' has shape"),
     ({"exp_basis": None}, "lacks the arrays exp_basis"),
     ({"id_basis": np.zeros((357, 3, 50), np.float32)}, "194 identity, expression and .*.pb gives 224"),
 ])
 def test_broken_models_are_named(folder, change, message):
     face = half_ellipsoid(components=(80, 64, 80))
-    arrays = {name: getattr(face, name) for name in check._MODEL_SHAPES if name != "uv"}
-    arrays = {name: array for name, array in {**arrays, **change}.items() if array is not None}
+    arrays = {name: array for name, array in {**face.arrays(), **change}.items() if array is not None}
     np.savez(folder / "model.npz", **arrays)
     _assert_broken(folder, f"broken: {folder}/model.npz: .*{message}")
 
@@ -379,7 +406,7 @@ def test_a_damaged_model(tmp_path, part):
     half_ellipsoid(components=(80, 64, 80)).save(path)
     _damage(path, "triangles.npy", part)
     _assert_broken(tmp_path, "broken: .*model.npz: is no whole .npz")
-    with pytest.raises(UserError, match="model.npz is not a readable .npz"):
+    with pytest.raises(UserError, match="model.npz: is no whole .npz"):
         worlds.load_morphable(_config(tmp_path))
 
 
@@ -414,26 +441,72 @@ def test_models_damaged_anywhere_end_with_one_message(tmp_path):
     for name in names:
         shutil.copy(whole, path)
         _damage(path, name)
-        with pytest.raises(UserError, match="own.npz is not a readable .npz"):
+        with pytest.raises(UserError, match="own.npz: is no whole .npz"):
             worlds.load_morphable(config)
     shutil.copy(whole, path)
     assert worlds.load_morphable(config).digest == MorphableModel.load(str(whole)).digest
 
 
 # ---------------------------------------------------------------- the commands
+@pytest.mark.parametrize("arguments", [["--help"], ["bfm09", "--help"], ["nonsense"]])
+def test_help_and_mistyped_commands_need_no_tensorflow(arguments):
+    """TensorFlow takes four seconds to import; it did so before the arguments were read."""
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "facegcn.assets", *arguments], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == (2 if arguments == ["nonsense"] else 0)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "facegcn.config" in imported
+    assert not {name for name in imported if name.split(".")[0] in ("tensorflow", "keras", "scipy", "h5py", "cv2")}
+
+
+@pytest.mark.parametrize("command", list(assets.COMMANDS))
+def test_every_command_has_its_help_and_debug(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        assets.main([command, "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--debug" in text and " ".join(assets.COMMANDS[command].description.split())[:60] in text
+
+
+def test_debug_shows_where_a_mistake_was_noticed(tmp_path, capsys):
+    arguments = ["bfm09", "--source", str(tmp_path / "none")]
+    assert assets.main(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert assets.main([*arguments, "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" in error and "convert_bfm09" in error
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch, capsys):
+    def fail(*_):
+        raise IndexError("a bug")
+
+    monkeypatch.setattr("facegcn.assets.bfm09.convert_bfm09", fail)
+    assert assets.main(["bfm09", "--source", "."]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_converter_refuses_to_write_what_would_not_load(tmp_path, monkeypatch, capsys):
+    face = half_ellipsoid()
+    face.triangles = face.triangles[:, ::-1].copy()
+    monkeypatch.setattr("facegcn.assets.bfm09.convert_bfm09", lambda source: face)
+    assert assets.main(["bfm09", "--source", ".", "--out", str(tmp_path / "m.npz")]) == 2
+    assert "clockwise" in capsys.readouterr().err and not (tmp_path / "m.npz").exists()
+
+
 def test_an_operating_systems_error_ends_with_one_message(monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "data/bfm09")
 
-    monkeypatch.setattr("facegcn.assets.bfm09.convert", refuse)
+    monkeypatch.setattr("facegcn.assets.bfm09.convert_bfm09", refuse)
     assert assets.main(["bfm09", "--source", "."]) == 2
-    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'data/bfm09'\n"
+    assert capsys.readouterr().err == "error: data/bfm09: Permission denied\n"
 
 
 def test_commands_for_an_imported_run_name_what_the_checkpoint_decided(tmp_path, monkeypatch, capsys):
     asked = []
 
-    def imported(config, source, epochs_done):
+    def imported(config, source, network_shapes, epochs_done):
         asked.append(epochs_done)
         return types.SimpleNamespace(path="runs/00000"), dataclasses.replace(config, gan=False, nz=512, wide=True)
 

@@ -1,6 +1,9 @@
-"""The benchmark's references do the same work as ours, and its table is printed."""
+"""The benchmark times what is shipped, its references do the same work, and its table is printed."""
 
-import keras
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,36 +11,33 @@ import tensorflow as tf
 import mesh_sampling
 import model
 from facegcn.benchmark import __main__ as benchmark
-from facegcn.benchmark import references
+from facegcn.benchmark import references, rows
+from facegcn.config import load_config
+from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.mesh.decimation import decimate
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import to_network_range
 from facegcn.rasterizer import rasterize
+from tests.faces import half_ellipsoid
 
-TINY = benchmark.Sizes(vertices=900, pixels=48, batch=2, columns=8, images=6, small_mesh=100, repetitions=1)
+TINY = rows.Sizes(vertices=900, pixels=48, batch=2, columns=8, images=6, small_mesh=100, embedding=8, repetitions=1)
 
 
 @pytest.fixture(scope="module")
 def mesh():
-    return benchmark.bumpy_mesh(TINY.vertices)
+    return rows.bumpy_mesh(TINY.vertices)
 
 
 @pytest.fixture(scope="module")
-def levels(mesh):
-    return benchmark.build_levels(*mesh)
+def hierarchy(mesh):
+    return mesh_sampling.generate_transform_matrices(*mesh)
 
 
 def test_default_mesh_is_as_large_as_the_basel_face_model():
-    vertices, triangles = benchmark.bumpy_mesh(benchmark.Sizes.vertices)
+    vertices, triangles = rows.bumpy_mesh(rows.Sizes.vertices)
     assert vertices.shape == (35_721, 3) and triangles.shape == (70_688, 3)
-
-
-def test_levels_are_those_of_mesh_sampling(mesh, levels):
-    hierarchy = mesh_sampling.generate_transform_matrices(*mesh)
-    for name in levels._fields:
-        for ours, theirs in zip(getattr(levels, name), getattr(hierarchy, name), strict=True):
-            np.testing.assert_allclose(ours.toarray(), theirs.toarray(), atol=1e-5)
+    assert benchmark.BASEL_FACE_MODEL == rows.Sizes.vertices
 
 
 def test_naive_decimation_keeps_as_many_and_mostly_the_same(mesh):
@@ -49,14 +49,14 @@ def test_naive_decimation_keeps_as_many_and_mostly_the_same(mesh):
 
 def test_naive_drawing_gives_the_same_pictures_and_colour_gradient(mesh):
     vertices, triangles = mesh
-    clip, triangles = benchmark.posed(vertices, 2), tf.constant(triangles)
+    clip, triangles = rows.posed(vertices, 2), tf.constant(triangles)
     ids, barycentrics = references.naive_rasterize(clip, triangles, 48, 48)
     exact = rasterize(clip, triangles, 48, 48)
     same = np.asarray(ids) == np.asarray(exact.triangle_ids)
     assert same.mean() > 0.995 and (np.asarray(ids) >= 0).mean() > 0.2
     np.testing.assert_allclose(np.asarray(barycentrics)[same], np.asarray(exact.barycentrics)[same], atol=2e-3)
     colours, gradients = tf.random.stateless_uniform((2, len(vertices), 3), (0, 1)), []
-    for function in (benchmark.draw, references.naive_draw):
+    for function in (rows.draw, references.naive_draw):
         with tf.GradientTape() as tape:
             tape.watch(colours)
             loss = tf.reduce_sum(tf.square(function(clip, triangles, [colours], 48)[0]))
@@ -66,42 +66,64 @@ def test_naive_drawing_gives_the_same_pictures_and_colour_gradient(mesh):
 
 
 @pytest.mark.parametrize("order, use_bias", [(1, False), (2, True), (6, True)])
-def test_naive_graph_convolution_is_chebconv(levels, order, use_bias):
-    matrix = levels.laplacians[1]
-    x = tf.random.stateless_normal((2, matrix.shape[0], 5), (0, 1))
-    ours = ChebConv(3, matrix, order, "elu", use_bias)
-    naive = references.NaiveChebConv(3, matrix, order, "elu", use_bias)
+def test_naive_graph_convolution_is_chebconv(hierarchy, order, use_bias):
+    matrix = hierarchy.laplacians[1]
+    x = tf.random.stateless_normal((matrix.shape[0], 2, 5), (0, 1))
+    ours, naive = (layer(3, matrix, order, "elu", use_bias, vertex_major=True)
+                   for layer in (ChebConv, references.NaiveChebConv))
     ours.build(x.shape)
     naive.build(x.shape)
     naive.set_weights(ours.get_weights())
     np.testing.assert_allclose(naive(x), ours(x), atol=1e-5)
 
 
-def test_naive_pool_is_meshpool(levels):
-    matrix = levels.upsamples[0]
-    x = tf.random.stateless_normal((2, matrix.shape[1], 5), (0, 1))
-    np.testing.assert_allclose(references.NaiveMeshPool(matrix)(x), MeshPool(matrix)(x), atol=1e-6)
+def test_naive_pool_is_meshpool(hierarchy):
+    matrix = hierarchy.upsamples[0]
+    x = tf.random.stateless_normal((matrix.shape[1], 2, 5), (0, 1))
+    ours, naive = (layer(matrix, vertex_major=True) for layer in (MeshPool, references.NaiveMeshPool))
+    np.testing.assert_allclose(naive(x), ours(x), atol=1e-6)
 
 
-def test_both_training_steps_learn_the_same(mesh, levels):
+@pytest.mark.parametrize("options", rows.NETWORKS.values(), ids=["residual", "paper"])
+def test_both_training_steps_learn_the_same(options, mesh, hierarchy):
     vertices, triangles = mesh
-    scene = benchmark.posed(vertices, 2), tf.constant(triangles), 48
-    ours, naive = (benchmark.texture_network(levels, plain, embedding=8) for plain in (False, True))
-    naive.set_weights(ours.get_weights())
+    scene = rows.posed(vertices, 2), tf.constant(triangles), 48
+    ours = model.build_texture_network(hierarchy=hierarchy, embedding_dim=8, **options)
     losses = []
-    for network, draw in ((ours, benchmark.draw), (naive, references.naive_draw)):
-        step = benchmark.training_step(network, draw, *scene)
+    for network, draw in ((ours, rows.draw), (references.naive_network(ours), references.naive_draw)):
+        step = rows.training_step(network, draw, *scene)
         losses.append([float(step()) for _ in range(2)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
-    assert losses[0][1] < losses[0][0]
+    assert losses[0][1] != losses[0][0], "a step changes the network"
 
 
-def test_timed_network_is_the_paper_s(mesh, levels):
-    hierarchy = mesh_sampling.generate_transform_matrices(*mesh)
-    theirs = model.build_texture_network("resnet", hierarchy, embedding_dim=8)
-    ours = benchmark.texture_network(levels, plain=False, embedding=8)
-    assert isinstance(ours, keras.Model)
-    assert sorted(tuple(w.shape) for w in ours.weights) == sorted(tuple(w.shape) for w in theirs.weights)
+def test_every_graph_layer_of_the_naive_network_is_naive(hierarchy):
+    ours = model.build_texture_network("resnet", hierarchy, embedding_dim=8)
+    naive = references.naive_network(ours)
+    assert [w.path for w in naive.weights] == [w.path for w in ours.weights]
+    kinds = {type(layer) for layer in naive.layers}
+    assert {references.NaiveChebConv, references.NaiveMeshPool} < kinds and not {ChebConv, MeshPool} & kinds
+
+
+def test_what_is_timed_is_what_is_shipped(monkeypatch):
+    """The root modules' own functions, with the options of the demo world and of the paper."""
+    parts, built = benchmark.parts(), []
+    assert parts == (mesh_sampling.generate_transform_matrices, mesh_sampling.adjacency,
+                     mesh_sampling.graph_laplacian, model.build_texture_network)
+
+    def network(**options):
+        built.append(parts.network(**options))
+        return built[-1]
+
+    steps = []
+    monkeypatch.setattr(rows, "training_step", lambda network, *scene: steps.append(network) or (lambda: None))
+    monkeypatch.setattr(rows, "compare", lambda ours, naive, repetitions: (1.0, 2.0))
+    assert len(rows.step_rows(TINY, parts._replace(network=network))) == 2
+    assert steps[::2] == built and {type(network) for network in steps} == {type(built[0])}
+    config = load_config(None)
+    channels = FaceModel(half_ellipsoid(), delit=config.delit, mirror=config.mirror).refiner_channels
+    shipped = dict(kind=config.model, residual=config.residual, refiner_channels=channels)
+    assert list(rows.NETWORKS.values())[0] == shipped and not config.wide
 
 
 def test_naive_records_hold_the_same_images(tmp_path, rng):
@@ -117,30 +139,42 @@ def test_naive_records_hold_the_same_images(tmp_path, rng):
 
 def test_compare_takes_medians_without_the_first_call(monkeypatch):
     clock = iter(np.cumsum([0, 100, 0, 100, 0, 1, 0, 5, 0, 2, 0, 6, 0, 9, 0, 7]))
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: float(next(clock)))
-    assert benchmark.compare(lambda: None, lambda: None, 3) == (2.0, 6.0)
+    monkeypatch.setattr(rows.time, "perf_counter", lambda: float(next(clock)))
+    assert rows.compare(lambda: None, lambda: None, 3) == (2.0, 6.0)
 
 
 def test_line_gives_both_times_and_their_ratio():
-    line = benchmark.line(benchmark.Row("work", 0.0025, 1.5, ">= 8x"))
+    line = benchmark.table_line(rows.Row("work", 0.0025, 1.5, ">= 8x"))
     assert line.split() == ["work", "2.5", "ms", "1.50", "s", "600.0x", ">=", "8x"]
-    assert benchmark.line(benchmark.Row("work", 3.0, None, "<= 5 s")).split() == ["work", "3.00", "s", "<=", "5", "s"]
+    assert benchmark.table_line(rows.Row("work", 3.0, None, "<= 5 s")).split() == ["work", "3.00", "s", "<=", "5", "s"]
 
 
 @pytest.mark.parametrize("name", ["rasterize", "laplacian", "hierarchy", "packing"])
 def test_rows_have_times(name):
-    rows = benchmark.ROWS[name](TINY)
-    assert rows and all(row.ours > 0 and (row.naive is None or row.naive > 0) for row in rows)
+    found = rows.ROWS[name](TINY, benchmark.parts())
+    assert found and all(row.ours > 0 and (row.naive is None or row.naive > 0) for row in found)
 
 
-def test_table_is_printed(capsys, monkeypatch):
+def test_table_is_printed_and_written(capsys, monkeypatch, tmp_path):
+    assert tuple(rows.ROWS) == benchmark.ROW_NAMES
     seen = []
-    monkeypatch.setitem(benchmark.ROWS, "step",
-                        lambda sizes: seen.append(sizes.vertices) or [benchmark.Row("step", 1.0, 7.0, ">= 5x")])
-    assert benchmark.main(["--rows", "step", "--vertices", "900"]) == 0
+    monkeypatch.setitem(rows.ROWS, "step",
+                        lambda sizes, parts: seen.append(sizes.vertices) or [rows.Row("  step", 1.0, 7.0, ">= 5x")])
+    path = tmp_path / "new" / "table.json"
+    assert benchmark.main(["--rows", "step", "--vertices", "900", "--json", str(path)]) == 0
     printed = capsys.readouterr().out
     assert seen == [900] and "7.0x   >= 5x" in printed
     assert float(printed.split("included: ")[1].split()[0]) > 0.1
+    written = json.loads(path.read_text())
+    assert written["rows"] == [{"work": "step", "ours_s": 1.0, "naive_s": 7.0, "bar": ">= 5x"}]
+    assert written["vertices"] == 900 and written["tensorflow"] == tf.__version__
+
+
+def test_help_needs_no_tensorflow():
+    run = subprocess.run([sys.executable, "-X", "importtime", "-m", "facegcn.benchmark", "--help"],
+                         capture_output=True, text=True, check=True)
+    assert "--json" in run.stdout and "--debug" in run.stdout
+    assert "tensorflow" not in run.stderr and "numba" not in run.stderr
 
 
 @pytest.mark.parametrize("arguments, word", [(["--rows", "speed"], "speed"), (["--vertices", "10"], "576")])

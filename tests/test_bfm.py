@@ -10,9 +10,9 @@ import pytest
 import scipy.io
 
 from facegcn.assets import __main__ as assets
-from facegcn.assets import bfm09, bfm17, bfm_files, bfm_regions, worlds
+from facegcn.assets import bfm09, bfm17, bfm_files, bfm_regions, matfile, worlds
 from facegcn.config import load_config
-from facegcn.errors import UserError
+from facegcn.errors import BrokenFile, UserError
 from facegcn.morphable import MorphableModel
 from tests import standins
 from tests.faces import half_ellipsoid
@@ -77,7 +77,7 @@ def _slow_model(source):
 def converted(source):
     """(model, what was said)."""
     said = []
-    return bfm09.convert(str(source), said.append), said
+    return bfm09.convert_bfm09(str(source), said.append), said
 
 
 @pytest.fixture(scope="module")
@@ -146,23 +146,67 @@ def test_released_codes_names_and_folders_are_accepted(linked, converted, slow):
     (linked / "BFM").mkdir()
     os.rename(linked / "facemodel_info.mat", linked / "BFM" / "facemodel_info.mat")
     os.remove(linked / "BFM_exp_idx.mat")  # select_vertex_id.mat, renamed, tells the same
-    _assert_same(bfm09.convert(str(linked), lambda line: None), slow)
+    _assert_same(bfm09.convert_bfm09(str(linked), lambda line: None), slow)
 
 
 def test_a_finished_mat_gives_the_same_model(tmp_path, finished, source, converted, slow):
     model, _ = converted
     os.symlink(finished / "BFM_model_front.mat", tmp_path / "bfm2009_face.mat")
     said = []
-    alone = bfm09.convert(str(tmp_path), said.append)
+    alone = bfm09.convert_bfm09(str(tmp_path), said.append)
     _assert_same(alone, slow, but=("skin_index", "symmetry_pairs"))
     np.testing.assert_array_equal(alone.skin_index, slow["skinmask"])
     assert len(alone.symmetry_pairs) > 0.4 * 35709
     assert sum(line.startswith("note:") for line in said) == 2
     for name in ("face05_4seg.mat", "select_vertex_id.mat", "face05_symlist.txt"):
         shutil.copy(source / name, tmp_path)
-    with_companions = bfm09.convert(str(tmp_path / "bfm2009_face.mat"), said.append)
+    with_companions = bfm09.convert_bfm09(str(tmp_path / "bfm2009_face.mat"), said.append)
     _assert_same(with_companions, slow)
     assert with_companions.digest == model.digest
+
+
+def test_matlab_7_3_files_give_the_same_model(linked, slow):
+    """HDF5 has the axes in reverse; every file of the set may have been saved again by a newer MATLAB."""
+    for name in (name for name in os.listdir(linked) if name.endswith(".mat")):
+        arrays = {key: array for key, array in scipy.io.loadmat(linked / name).items() if not key.startswith("__")}
+        os.remove(linked / name)
+        standins.save_mat73(linked / name, arrays)
+    for name, specs in (("01_MorphableModel.mat", bfm_files.MORPHABLE_ARRAYS), ("facemodel_info.mat",
+                                                                                bfm_files.INFO_ARRAYS)):
+        matfile.check_arrays(str(linked / name), specs)
+    _assert_same(bfm09.convert_bfm09(str(linked), lambda line: None), slow)
+
+
+def test_matlab_7_3_files_that_are_not_what_they_say(tmp_path):
+    spec, path = {"a": matfile.ArraySpec((matfile.AtLeast(3), 2))}, str(tmp_path / "a.mat")
+
+    def refused(words):
+        with pytest.raises(BrokenFile, match=words):
+            matfile.read_arrays(path, spec)
+
+    standins.save_mat73(path, {"a": np.arange(8.0).reshape(4, 2)})
+    np.testing.assert_array_equal(matfile.read_arrays(path, spec)["a"], np.arange(8.0).reshape(4, 2))
+    whole = open(path, "rb").read()
+    for size in (600, len(whole) // 2, len(whole) - 10):
+        with open(path, "wb") as file:
+            file.write(whole[:size])
+        refused("a.mat: (is no readable|cannot be read)")
+    standins.save_mat73(path, {"a": np.full((4, 2), np.nan)})
+    refused("not finite")
+    with h5py.File(path, "w") as file:  # by another program: no header, no attribute
+        file["a"] = np.zeros((2, 3), np.float32)
+    assert matfile.read_arrays(path, spec)["a"].shape == (3, 2)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (2, 10 ** 12), "f4", chunks=(1, 1024))
+    refused("would take 8,000,000,000,000 bytes")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (2, 3), "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+    refused("lies in another file")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a"] = np.zeros((2, 3))
+    with h5py.File(path, "w") as file:
+        file["a"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "a")
+    refused("lacks the array 'a'")
 
 
 @pytest.mark.parametrize("shift", [0, 1])
@@ -180,7 +224,7 @@ def test_a_symmetry_list_of_another_mesh_is_refused(linked, rng):
     os.remove(linked / "face05_symlist.txt")
     np.savetxt(linked / "face05_symlist.txt", rng.integers(0, standins.FULL, (900, 2)), fmt="%d")
     with pytest.raises(UserError, match="face05_symlist.txt: .*mirror"):
-        bfm09.convert(str(linked), lambda line: None)
+        bfm09.convert_bfm09(str(linked), lambda line: None)
 
 
 def test_pairs_found_in_the_mean_face_mirror_each_other():
@@ -198,14 +242,14 @@ def test_contradicting_index_files_are_refused(linked):
     os.remove(linked / "select_vertex_id.mat")
     scipy.io.savemat(linked / "select_vertex_id.mat", {"select_id": selected[::-1]})
     with pytest.raises(UserError, match="select_vertex_id.mat: chooses other vertices"):
-        bfm09.convert(str(linked), lambda line: None)
+        bfm09.convert_bfm09(str(linked), lambda line: None)
 
 
 def test_deviations_of_another_basis_are_refused(linked):
     os.remove(linked / "std_exp.txt")
     (linked / "std_exp.txt").write_text(" ".join(["1.0"] * 70))
     with pytest.raises(UserError, match="70 standard deviations, .* has 64 components"):
-        bfm09.convert(str(linked), lambda line: None)
+        bfm09.convert_bfm09(str(linked), lambda line: None)
 
 
 def test_command_writes_the_model(source, converted, tmp_path, capsys):
@@ -215,13 +259,14 @@ def test_command_writes_the_model(source, converted, tmp_path, capsys):
     assert MorphableModel.load(str(out)).digest == converted[0].digest
 
 
-def test_the_world_makes_its_model_where_the_files_are(linked, monkeypatch, capsys):
+def test_the_world_makes_its_model_where_the_files_are(linked, monkeypatch, caplog):
+    caplog.set_level("INFO", "facegcn")
     small = half_ellipsoid()
-    monkeypatch.setattr(bfm09, "convert", lambda folder: small if folder == str(linked) else None)
+    monkeypatch.setattr(bfm09, "convert_bfm09", lambda folder: small if folder == str(linked) else None)
     config = load_config(overrides={"world": "bfm09", "root_dir": str(linked)})
     assert worlds.load_morphable(config).digest == small.digest
-    assert (linked / "model.npz").exists() and "making" in capsys.readouterr().out
-    monkeypatch.setattr(bfm09, "convert", None)  # not asked again
+    assert (linked / "model.npz").exists() and "making" in caplog.text
+    monkeypatch.setattr(bfm09, "convert_bfm09", None)  # not asked again
     assert worlds.load_morphable(config).digest == small.digest
     os.remove(linked / "model.npz")
     os.remove(linked / "Exp_Pca.bin")
@@ -239,7 +284,7 @@ def test_command_names_all_absent_files_at_once(tmp_path, capsys):
 
 def test_the_published_index_files_convert_too(shared, tmp_path):
     layout = standins.write_standins(tmp_path, 80, shared / "bfm_layout")
-    model = bfm09.convert(str(tmp_path), lambda line: None)
+    model = bfm09.convert_bfm09(str(tmp_path), lambda line: None)
     _assert_same(model, _slow_model(tmp_path))
     np.testing.assert_allclose(model.mean_shape, layout.points + standins.OFFSET, atol=1e-5)
     np.testing.assert_array_equal(model.triangles, layout.triangles)
@@ -255,7 +300,7 @@ def _with(finished, source, tmp_path, *companions):
 
 def test_a_list_of_the_whole_model_without_the_crops_numbers_is_left_out(finished, source, tmp_path, slow):
     said = []
-    model = bfm09.convert(_with(finished, source, tmp_path, "face05_symlist.txt"), said.append)
+    model = bfm09.convert_bfm09(_with(finished, source, tmp_path, "face05_symlist.txt"), said.append)
     notes = [line for line in said if "left/right pairs" in line]
     assert len(notes) == 1 and notes[0].startswith("note: ")
     assert "face05_symlist.txt" in notes[0] and "needs select_vertex_id.mat" in notes[0]
@@ -266,7 +311,7 @@ def test_a_list_of_the_whole_model_without_the_crops_numbers_is_left_out(finishe
 def test_a_list_of_the_crop_needs_no_numbers(finished, source, tmp_path, slow):
     np.savetxt(tmp_path / "face05_symlist.txt", slow["symmetry_pairs"] + 1, fmt="%d")
     said = []
-    model = bfm09.convert(_with(finished, source, tmp_path), said.append)
+    model = bfm09.convert_bfm09(_with(finished, source, tmp_path), said.append)
     np.testing.assert_array_equal(model.symmetry_pairs, slow["symmetry_pairs"])
     assert any("of the crop, counted from 1" in line for line in said)
 
@@ -293,7 +338,7 @@ def test_files_that_are_read_are_those_that_conversion_opens(finished, source, t
         (tmp_path / str(number)).mkdir()
         folder = _with(finished, source, tmp_path / str(number), *names)
         opened.clear()
-        bfm09.convert(folder, lambda line: None)
+        bfm09.convert_bfm09(folder, lambda line: None)
         assert opened == {bfm_files.locate(folder, file) for file in bfm_files.read_files(folder)}, names
 
 
@@ -313,7 +358,7 @@ def test_expressions_that_are_not_finite_are_refused(linked):
     os.remove(linked / "Exp_Pca.bin")
     (linked / "Exp_Pca.bin").write_bytes(content)
     with pytest.raises(UserError, match="Exp_Pca.bin: component 3 has values that are not finite"):
-        bfm09.convert(str(linked), lambda line: None)
+        bfm09.convert_bfm09(str(linked), lambda line: None)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -321,12 +366,12 @@ def test_a_model_beyond_single_precision_is_refused(linked, bfm17_files):
     os.remove(linked / "std_exp.txt")
     (linked / "std_exp.txt").write_text(" ".join(["1e300"] * 64))
     with pytest.raises(UserError, match="(?s)make no face model: array 'exp_basis' has values that are not finite"):
-        bfm09.convert(str(linked), lambda line: None)
+        bfm09.convert_bfm09(str(linked), lambda line: None)
     _, path, landmarks = bfm17_files
     with h5py.File(path, "a") as file:
         _replace(file, "color/model/pcaVariance", np.full(8, 1e300))
     with pytest.raises(UserError, match="makes no face model: array 'albedo_basis' has values that are not finite"):
-        bfm17.convert(str(path), str(landmarks), lambda line: None)
+        bfm17.convert_bfm17(str(path), str(landmarks), lambda line: None)
 
 
 # ---------------------------------------------------------------- BFM 2017
@@ -354,7 +399,7 @@ def bfm17_files(tmp_path):
 
 def test_bfm17_is_converted(bfm17_files, tmp_path, capsys):
     face, path, landmarks = bfm17_files
-    model = bfm17.convert(str(path), str(landmarks), lambda line: None)
+    model = bfm17.convert_bfm17(str(path), str(landmarks), lambda line: None)
     for name in ("mean_shape", "id_basis", "exp_basis", "mean_albedo", "albedo_basis"):
         np.testing.assert_allclose(getattr(model, name), getattr(face, name), rtol=1e-4, atol=2e-5, err_msg=name)
     np.testing.assert_array_equal(model.triangles, face.triangles)
@@ -380,7 +425,7 @@ def test_bfm17_broken_files_are_named(bfm17_files, spoil, message):
     with h5py.File(path, "a") as file:
         spoil(file)
     with pytest.raises(UserError, match=message):
-        bfm17.convert(str(path), str(landmarks), lambda line: None)
+        bfm17.convert_bfm17(str(path), str(landmarks), lambda line: None)
 
 
 def _replace(file, name, values):
@@ -395,15 +440,15 @@ def test_bfm17_bad_landmarks_are_named(bfm17_files, text, message):
     _, path, landmarks = bfm17_files
     landmarks.unlink() if text is None else landmarks.write_text(text)
     with pytest.raises(UserError, match=message):
-        bfm17.convert(str(path), str(landmarks), lambda line: None)
+        bfm17.convert_bfm17(str(path), str(landmarks), lambda line: None)
 
 
 def test_bfm17_without_landmarks_or_file_says_what_to_do(bfm17_files, tmp_path):
     _, path, landmarks = bfm17_files
     with pytest.raises(UserError, match="--landmarks FILE is needed"):
-        bfm17.convert(str(path), None, lambda line: None)
+        bfm17.convert_bfm17(str(path), None, lambda line: None)
     with pytest.raises(UserError, match="no such file"):
-        bfm17.convert(str(tmp_path / "none.h5"), str(landmarks), lambda line: None)
+        bfm17.convert_bfm17(str(tmp_path / "none.h5"), str(landmarks), lambda line: None)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="no whole HDF5 file"):
-        bfm17.convert(str(path), str(landmarks), lambda line: None)
+        bfm17.convert_bfm17(str(path), str(landmarks), lambda line: None)

@@ -6,7 +6,9 @@ import pytest
 import skimage.data
 
 import create_bin
+from facegcn.assets import worlds
 from facegcn.errors import Rejected, UserError
+from facegcn.landmarks import read_landmark_list, write_points
 from facegcn.photos import companions, packed_file, packing, reading
 
 SIZE = 64
@@ -45,12 +47,12 @@ def photo(tmp_path):
 def test_celebas_list_is_read_as_published(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(CELEBA + _line("000001.jpg", POINTS) + _line("000002.jpg", POINTS + 3, "    ") + "\n")
-    found = companions.read_landmark_list(str(path))
+    found = read_landmark_list(str(path))
     assert list(found) == ["000001", "000002"]
     np.testing.assert_array_equal(found["000001"], POINTS)
     np.testing.assert_array_equal(found["000002"], POINTS + 3)
     path.write_text("image_id,a,b\n" + _line("a.png", np.arange(136.0), ","))
-    assert companions.read_landmark_list(str(path))["a"].shape == (68, 2)
+    assert read_landmark_list(str(path))["a"].shape == (68, 2)
 
 
 @pytest.mark.parametrize("text, message", [
@@ -63,14 +65,14 @@ def test_bad_lists_are_named(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=message):
-        companions.read_landmark_list(str(path))
+        read_landmark_list(str(path))
 
 
 def test_listed_points_align_the_photo_before_those_beside_it(photo, tmp_path):
-    reading.write_points(str(photo.with_suffix(".txt")), POINTS + 40)
+    write_points(str(photo.with_suffix(".txt")), POINTS + 40)
     listed = tmp_path / "list.txt"
     listed.write_text(CELEBA + _line("2001.jpg", 2 * POINTS))
-    found = companions.read_landmark_list(str(listed))
+    found = read_landmark_list(str(listed))
     item = packing.load_photo(str(photo), FACE, SIZE, packing.MaskSource(), found)
     transform = reading.alignment_transform(2 * POINTS, FACE, SIZE)
     np.testing.assert_allclose(item.points, reading.transform_points(2 * POINTS, transform), atol=1e-4)
@@ -139,7 +141,7 @@ def test_masks_of_other_proportions_are_refused(photo, tmp_path, shape):
 
 
 def test_create_bin_takes_list_and_parts(photo, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(create_bin, "load_morphable", lambda config: _Model)
+    monkeypatch.setattr(worlds, "load_morphable", lambda config: _Model)
     masks = tmp_path / "anno" / "1"
     masks.mkdir(parents=True)
     part = np.zeros((512, 512), np.uint8)
@@ -154,7 +156,7 @@ def test_create_bin_takes_list_and_parts(photo, tmp_path, monkeypatch, capsys):
                "--skin-labels", "skin,nose") == 0
     path = str(tmp_path / "data" / "faces.bin")
     alpha = packed_file.read_records(path, [0])[0, ..., 3] > 0
-    nose = round(float(packed_file.read_landmarks(path)[0][0, 2, 0]))
+    nose = round(float(packed_file.read_companion(path).points[0, 2, 0]))
     assert alpha[:, :nose - 2].any() and not alpha[:, nose + 3:].any()
     assert run("--photos", photo.parent, "--landmarks", tmp_path / "none.txt") == 2
     assert run("--landmarks", tmp_path / "list.txt") == 2

@@ -86,26 +86,66 @@ def test_texture_errors_on_visible_and_hidden_vertices():
         evaluation.texture_errors(albedo[:3], truth, visible)
 
 
+def _table(folder):
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
 def test_files_are_strict_and_means_leave_out_what_is_not_finite(tmp_path):
     rows = {"a": {"status": "ok", "l1": np.float32(0.5), "psnr": math.inf},
-            "b": {"status": "no face"}, "c": {"status": "ok", "l1": 0.25, "psnr": 20.0}}
+            "b": {"status": "no face"}, "c": {"status": "ok", "l1": 0.25, "psnr": 20.0},
+            "d": {"status": "ok", "l1": math.nan}}
     evaluation.write_metrics(str(tmp_path), rows, size=np.int32(224))
 
     def refuse(token):
         raise AssertionError(f"{token} is not strict JSON")
 
     content = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
-    assert content["mean"] == {"l1": 0.375, "psnr": 20.0} and content["size"] == 224 and content["count"] == 3
+    assert content["mean"] == {"l1": 0.375, "psnr": 20.0} and content["size"] == 224
+    assert content["count"] == 4 and content["mean_of"] == 2
     assert content["photos"]["a"] == {"status": "ok", "l1": 0.5, "psnr": None}
-    table = list(csv.reader((tmp_path / "metrics.csv").open()))
-    assert table[0] == ["photo", "status", "l1", "psnr"] and table[2] == ["b", "no face", "", ""]
-    assert table[1] == ["a", "ok", "0.5", ""] and table[-1] == ["mean", "", "0.375", "20.0"]
+    table = _table(tmp_path)
+    assert table[0] == ["photo", "kind", "status", "l1", "psnr"] and table[2] == ["b", "photo", "no face", "", ""]
+    assert table[1] == ["a", "photo", "ok", "0.5", ""] and table[4] == ["d", "photo", "ok", "", ""]
+    assert table[-1] == ["", "mean of 2", "", "0.375", "20.0"]
 
 
-def test_summary_table_is_aligned_and_cut():
+def test_a_photo_called_mean_is_a_photo(tmp_path):
+    evaluation.write_metrics(str(tmp_path), {"mean": {"status": "ok", "l1": 0.5}, "b": {"status": "ok", "l1": 0.25}})
+    table = _table(tmp_path)
+    assert [line[:2] for line in table[1:]] == [["mean", "photo"], ["b", "photo"], ["", "mean of 2"]]
+    assert table[1][3] == "0.5" and table[-1][3] == "0.375"
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["photos"]["mean"]["l1"] == 0.5 and content["mean"]["l1"] == 0.375
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_text_of_the_table_is_a_formula(tmp_path, name):
+    evaluation.write_metrics(str(tmp_path), {name: {"status": "ok", "reason": name, "l1": -0.5}})
+    row = _table(tmp_path)[1]
+    assert row[0] == row[3] == "'" + name and row[4] == "-0.5"
+    assert list(json.loads((tmp_path / "metrics.json").read_text())["photos"]) == [name]
+
+
+def test_truth_metrics_are_distances_in_pixels_and_levels():
+    truth = {"landmarks": np.zeros((68, 2)), "albedo": np.full((2, 3), 127.5), "visible": np.array([True, False])}
+    textures = {"coarse_texture": np.float32([[0.0] * 3, [1.0] * 3]), "fine_texture": np.zeros((2, 3), np.float32)}
+    found = evaluation.truth_metrics(truth, np.tile([3.0, 4.0], (68, 1)), textures)
+    assert found == {"landmark_error": 5.0, "coarse_albedo_visible": 0.0, "coarse_albedo_hidden": 127.5,
+                     "fine_albedo_visible": 0.0, "fine_albedo_hidden": 0.0}
+
+
+def test_summary_table_is_aligned_and_cut_and_counts_what_it_averages():
     rows = {f"photo{i}": {"status": "ok", "l1": i / 7, "psnr": math.nan} for i in range(5)}
+    rows["photo5"] = {"status": "unreadable", "reason": "long"}
     lines = evaluation.summary_table(rows, most=3).splitlines()
-    assert len(lines) == 6 and "2 more" in lines[-2]
+    assert len(lines) == 6 and "3 more" in lines[-2]
     assert lines[0].split() == ["photo", "status", "l1", "psnr"]
     assert lines[1].split() == ["photo0", "ok", "0", "-"] and lines[-1].split()[:3] == ["mean", "of", "5"]
     assert lines[1].rindex("-") == lines[0].rindex("r")
+
+
+def test_ten_thousand_photos_are_not_printed_whole():
+    rows = {f"photo{i}": {"status": "ok", "l1": 0.5} for i in range(10_000)}
+    lines = evaluation.summary_table(rows).splitlines()
+    assert len(lines) == 53 and "9950 more in metrics.csv" in lines[-2]

@@ -1,5 +1,6 @@
 """Exported meshes, read back by trimesh and by hand."""
 
+import errno
 import io
 import json
 import struct
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from facegcn import export
+from facegcn import export, files
+from tests.faces import half_ellipsoid
 
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.25]], np.float32)
 TRIANGLES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]], np.int32)
@@ -34,7 +36,8 @@ def _accessor(tree, binary, index, width):
 def test_obj_text_is_one_based_with_colours(tmp_path):
     path = tmp_path / "face.obj"
     export.write_obj(str(path), VERTICES, TRIANGLES, COLORS)
-    lines = path.read_text().splitlines()
+    header, *lines = path.read_text().splitlines()
+    assert header.startswith("#") and "decimetre" in header
     assert lines[0] == "v 0.000000 0.000000 0.000000 0.0000 0.5000 1.0000"
     assert lines[4] == "f 1 3 2" and len(lines) == 8
 
@@ -54,10 +57,35 @@ def test_glb_round_trip_keeps_order_area_and_direction(tmp_path):
     path = tmp_path / "face.glb"
     export.write_glb(str(path), VERTICES, TRIANGLES, COLORS)
     read = trimesh.load(io.BytesIO(path.read_bytes()), file_type="glb", process=False).to_geometry()
-    np.testing.assert_allclose(read.vertices, VERTICES, atol=1e-6)
+    np.testing.assert_allclose(read.vertices, VERTICES / 10, atol=1e-7)
     np.testing.assert_array_equal(read.faces, TRIANGLES)
-    assert read.volume == pytest.approx(1.25 / 6) and read.area == pytest.approx(
-        trimesh.Trimesh(VERTICES, TRIANGLES).area)
+    assert read.volume == pytest.approx(1.25 / 6 / 1000) and read.area == pytest.approx(
+        trimesh.Trimesh(VERTICES, TRIANGLES).area / 100)
+
+
+def test_a_face_is_as_high_as_a_face_in_metres(tmp_path):
+    face, path = half_ellipsoid(), tmp_path / "face.glb"
+    export.write_glb(str(path), face.mean_shape, face.triangles, face.mean_albedo / 255)
+    height = np.ptp(trimesh.load(str(path), force="mesh").vertices[:, 1])
+    assert 0.15 < height < 0.25
+    assert _glb_parts(path)[0]["asset"]["extras"] == {"unit": "metre"}
+    export.write_obj(str(tmp_path / "face.obj"), face.mean_shape, face.triangles, face.mean_albedo / 255)
+    assert np.ptp(trimesh.load(str(tmp_path / "face.obj")).vertices[:, 1]) == pytest.approx(10 * height, rel=1e-5)
+
+
+@pytest.mark.parametrize("write", [export.write_obj, export.write_glb])
+def test_a_full_disk_is_named_and_leaves_the_former_file(tmp_path, monkeypatch, write):
+    path = tmp_path / "face.mesh"
+    path.write_bytes(b"former")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(str(path), VERTICES, TRIANGLES, COLORS)
+    assert caught.value.filename == str(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["face.mesh"] and path.read_bytes() == b"former"
 
 
 def test_glb_colours_are_linear_floats_with_normals_and_a_matt_material(tmp_path):
@@ -72,14 +100,6 @@ def test_glb_colours_are_linear_floats_with_normals_and_a_matt_material(tmp_path
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-5)
     assert tree["materials"][primitive["material"]]["pbrMetallicRoughness"]["metallicFactor"] == 0.0
     assert "extensionsUsed" not in tree
-
-
-def test_unlit_glb_says_so(tmp_path):
-    path = tmp_path / "face.glb"
-    export.write_glb(str(path), VERTICES, TRIANGLES, COLORS, unlit=True)
-    tree, _ = _glb_parts(path)
-    assert tree["extensionsUsed"] == ["KHR_materials_unlit"]
-    assert "KHR_materials_unlit" in tree["materials"][0]["extensions"]
 
 
 def test_linear_light_known_values():

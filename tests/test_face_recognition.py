@@ -24,7 +24,7 @@ from facegcn.identity.recognizers import (
     warp_similar,
 )
 from facegcn.identity.torch_weights import assign_weights, save_converted, weight_slots
-from facegcn.morphable import FIVE_POINT_LANDMARKS
+from facegcn.landmarks import FIVE_POINT_LANDMARKS
 from facegcn.photos.reading import transform_points
 from facegcn.report import write_png
 from tests import face_networks
@@ -242,12 +242,13 @@ def test_metrics_files_hold_the_cosines_only_when_weights_are_given(world, conve
 
 def test_a_texture_network_is_measured_too(world, converted, tmp_path):
     from facegcn.assets.worlds import load_morphable
-    from facegcn.reconstruction.reconstructor import Reconstructor, load_jobs
+    from facegcn.reconstruction.jobs import photo_jobs
+    from facegcn.reconstruction.reconstructor import Reconstructor
     from model import build_face_model
     config = Config(model_file="model.npz", root_dir=str(world[0]), img_size=64, regressor_pixels=32,
                     light_cnn_file=converted["light_cnn_29"])
     face_model = build_face_model(config, load_morphable(config))
-    jobs = load_jobs([str(world[0] / "in" / "face0.png")], face_model.morphable, 64)
+    jobs = photo_jobs([str(world[0] / "in" / "face0.png")], face_model.morphable, 64)
     rows = Reconstructor(face_model, None, str(tmp_path), recognizers=load_recognizers(config)).run(jobs, 2)
     assert json.loads((tmp_path / "metrics.json").read_text())["fine_texture"] == "texture network"
     # The residual head starts at the coarse albedo; the relit fine face stays near the coarse one.

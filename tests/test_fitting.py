@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from facegcn import fitting, lighting
 from facegcn.errors import UserError
+from facegcn.landmarks import landmark_targets
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
 from model import FaceModel
 from tests.faces import half_ellipsoid
@@ -31,7 +32,7 @@ def portrait(face_model):
     rgba = face_model.reconstruct(np.zeros((2, SIZE, SIZE, 4), np.float32), coeff)["coarse_render"]
     geometry = face_model.geometry(coeff)
     pixels = (geometry["landmarks"].numpy() + 1) * SIZE / 2
-    targets = np.stack([fitting.landmark_targets(None, p) for p in pixels])
+    targets = np.stack([landmark_targets(None, p) for p in pixels])
     return rgba, coeff, targets
 
 
@@ -45,7 +46,7 @@ def test_truth_has_no_photo_or_landmark_loss(face_model, portrait):
 
 def test_unknown_landmarks_cost_nothing(face_model, portrait):
     rgba, coeff, _ = portrait
-    none = np.stack([fitting.landmark_targets(None)] * 2)
+    none = np.stack([landmark_targets(None)] * 2)
     assert fitting.photo_losses(face_model, rgba, coeff, none)["landmark"] == 0.0
 
 
@@ -53,9 +54,9 @@ def test_five_points_are_used_where_68_are_unknown(face_model):
     projected = face_model.geometry(np.zeros((1, face_model.morphable.coefficient_count), np.float32))["landmarks"]
     pixels = (projected.numpy()[0] + 1) * SIZE / 2
     five = np.stack([pixels[36:42].mean(0), pixels[42:48].mean(0), pixels[30], pixels[48], pixels[54]])
-    at = fitting.landmark_targets(five)[None]
+    at = landmark_targets(five)[None]
     assert fitting.landmark_distance(projected, at, SIZE) < 1e-8
-    off = fitting.landmark_targets(five + np.float32([3, 4]))[None]
+    off = landmark_targets(five + np.float32([3, 4]))[None]
     np.testing.assert_allclose(fitting.landmark_distance(projected, off, SIZE), 25.0, rtol=1e-4)
 
 
@@ -98,7 +99,7 @@ def test_large_crops_are_fitted_in_their_own_pixels(face_model, portrait):
 
 def test_without_landmarks_the_photo_decides_and_the_start_holds(face_model, portrait):
     rgba, coeff, _ = portrait
-    none = np.stack([fitting.landmark_targets(None)] * 2)
+    none = np.stack([landmark_targets(None)] * 2)
     start = coeff + np.random.default_rng(5).normal(0, 0.05, coeff.shape).astype(np.float32)
     fitted = fitting.CoefficientFitter(face_model, steps=60)(rgba, start, none)
     before, after = (fitting.photo_losses(face_model, rgba, c, none)["photo"] for c in (start, fitted))
@@ -108,6 +109,34 @@ def test_without_landmarks_the_photo_decides_and_the_start_holds(face_model, por
     assert (fitted[:, albedo.stop:] != start[:, albedo.stop:]).any()
     moved = [face_model.geometry(c)["landmarks"].numpy() * SIZE / 2 for c in (start, fitted)]
     assert np.linalg.norm(moved[1] - moved[0], axis=-1).mean() < 3.0
+
+
+def test_no_photo_without_landmarks_is_explained_worse_than_by_its_start(face_model, portrait):
+    """Although the albedo, which the fit may use on its way, is put back."""
+    rgba, coeff, _ = portrait
+    none = np.stack([landmark_targets(None)] * 2)
+    fitter = fitting.CoefficientFitter(face_model, steps=60)
+    albedo = slice(*np.cumsum(face_model.morphable.part_sizes)[1:3])
+    for seed in range(4):
+        start = coeff + np.random.default_rng(seed).normal(0, 0.05, coeff.shape).astype(np.float32)
+        start[:, albedo] += np.random.default_rng(seed).normal(0, 1.0, start[:, albedo].shape)
+        fitted = fitter(rgba, start, none)
+        for i in range(2):
+            before, after = (fitting.photo_losses(face_model, rgba[i:i + 1], c[i:i + 1], none[:1])["photo"]
+                             for c in (start, fitted))
+            assert after <= before
+
+
+def test_a_photo_whose_fit_is_not_finite_keeps_its_start(face_model, portrait):
+    rgba, coeff, targets = portrait
+    spoilt = np.array(rgba)
+    spoilt[0, 20:40, 20:40] = np.nan
+    start = np.zeros_like(coeff)
+    fitter = fitting.CoefficientFitter(face_model, steps=10)
+    fitted, sound = fitter(spoilt, start, targets), fitter(rgba, start, targets)
+    np.testing.assert_array_equal(fitted[0], start[0])
+    np.testing.assert_allclose(fitted[1], sound[1], atol=1e-5)
+    assert np.abs(sound[1]).max() > 0.01
 
 
 def test_trust_scales_a_photos_landmarks(face_model, portrait):

@@ -8,13 +8,15 @@ import pytest
 import tensorflow as tf
 import yaml
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
 
 import create_bin
 import main
 from facegcn import losses
 from facegcn.config import Config
 from facegcn.errors import UserError
-from facegcn.networks.frozen import FrozenFaceNet, FrozenRegressor, resize_as_tf1
+from facegcn.networks.frozen import FACENET, FrozenFaceNet, FrozenRegressor, read_graph, resize_as_tf1
+from facegcn.networks.graph_operations import OPERATIONS
 from facegcn.networks.regressor import digest
 from facegcn.networks.tf1_control_flow import without_branches
 from facegcn.photos.packed_photos import read_packed
@@ -339,11 +341,125 @@ def test_graphs_that_are_not_frozen_or_not_closed(tmp_path):
         FrozenFaceNet(write(tmp_path / "net.pb", graph_def))
 
 
+# ---------------------------------------------------------------- graphs that do more than compute
 def test_an_operation_that_tensorflow_does_not_know(tmp_path):
     graph_def = regressor_graph()
     next(node for node in graph_def.node if node.op == "Elu").op = "EluOfAnotherLibrary"
-    with pytest.raises(UserError, match="cannot run on 224 x 224 .*EluOfAnotherLibrary"):
+    with pytest.raises(UserError, match="operations .* not run here: EluOfAnotherLibrary"):
         FrozenRegressor(write(tmp_path / "net.pb", graph_def), 257)
+
+
+def control_dependency(graph_def, make):
+    """The output depends on what ``make`` adds."""
+    with tf.Graph().as_default() as graph:
+        make()
+    graph_def.node.extend(graph.as_graph_def().node)
+    next(node for node in graph_def.node if node.name == FACENET_OUTPUT).input.append("^evil")
+    graph_def.library.CopyFrom(graph.as_graph_def().library)
+    return graph_def
+
+
+@pytest.mark.parametrize("operation", ["WriteFile", "ReadFile", "PyFunc", "EagerPyFunc", "PartitionedCall", "Function",
+                                       "Print", "MatchingFiles", "SaveV2"])
+def test_operations_that_do_more_than_compute_are_refused_before_they_run(operation, tmp_path):
+    """A control dependency on ``WriteFile`` wrote its file while the graph was loaded."""
+    victim = str(tmp_path / "written_by_the_graph")
+
+    @tf.function
+    def hidden():
+        tf.io.write_file(victim, "owned")
+        return tf.constant(1.0)
+
+    def effect():
+        tf.constant(0.0, name="evil") if operation == "Function" else {
+            "WriteFile": lambda: tf.raw_ops.WriteFile(filename=victim, contents="owned", name="evil"),
+            "ReadFile": lambda: tf.raw_ops.ReadFile(filename="/etc/hostname", name="evil"),
+            "PyFunc": lambda: tf.raw_ops.PyFunc(input=[], token="pyfunc_0", Tout=[tf.float32], name="evil"),
+            "EagerPyFunc": lambda: tf.raw_ops.EagerPyFunc(input=[], token="pyfunc_0", Tout=[tf.float32], name="evil"),
+            "PartitionedCall": lambda: tf.raw_ops.StatefulPartitionedCall(
+                args=[], Tout=[tf.float32], f=hidden.get_concrete_function(), name="evil"),
+            "Print": lambda: tf.raw_ops.PrintV2(input="owned", name="evil"),
+            "MatchingFiles": lambda: tf.raw_ops.MatchingFiles(pattern="/*", name="evil"),
+            "SaveV2": lambda: tf.raw_ops.SaveV2(prefix=victim, tensor_names=["a"], shape_and_slices=[""],
+                                                tensors=[tf.ones(1)], name="evil")}[operation]()
+        if operation == "PartitionedCall":
+            tf.compat.v1.get_default_graph()._add_function_recursive(hidden.get_concrete_function())
+
+    graph_def = control_dependency(facenet_graph(), effect)
+    if operation == "Function":  # a node may be called by a function's own name
+        evil = next(node for node in graph_def.node if node.name == "evil")
+        evil.op = "__inference_hidden_7"
+        evil.attr.clear()
+    path = write(tmp_path / "FaceNetModel.pb", graph_def)
+    with pytest.raises(UserError, match=r"not run here: \w+ \(node evil\)"):
+        FrozenFaceNet(path)
+    with pytest.raises(UserError, match="not run here"):  # what ``assets check`` asks
+        read_graph(path, FACENET)
+    assert not any("written" in entry.name for entry in tmp_path.iterdir())
+
+
+def test_what_the_outputs_do_not_need_is_never_imported(facenet, tmp_path, rng):
+    """Savers and summaries of training lie in many files; functions and gradients of the file's own do not count."""
+    graph_def = facenet_graph()
+    with tf.Graph().as_default() as graph:
+        tf.raw_ops.WriteFile(filename=str(tmp_path / "written_by_the_graph"), contents="owned", name="save/evil")
+    graph_def.node.extend(graph.as_graph_def().node)
+    graph_def.library.gradient.add(function_name="Conv2D", gradient_func="evil_gradient")
+    for node in graph_def.node:
+        if node.op == "Conv2D":
+            node.attr["_gradient_op_type"].s = b"EvilGradient"
+    network = FrozenFaceNet(write(tmp_path / "net.pb", graph_def))
+    rgb = tf.constant(photos(rng, 1, 160))
+    np.testing.assert_allclose(network(rgb), facenet(rgb), atol=1e-6)
+    with tf.GradientTape() as tape:
+        tape.watch(rgb)
+        value = tf.reduce_sum(network(rgb))
+    assert np.abs(tape.gradient(value, rgb)).max() > 0
+    assert not (tmp_path / "written_by_the_graph").exists()
+
+
+def test_a_constant_of_impossible_size(tmp_path):
+    graph_def = facenet_graph()
+    weights = next(node for node in graph_def.node if node.op == "Const" and node.attr["value"].tensor.tensor_content)
+    weights.attr["value"].tensor.tensor_shape.dim.add().size = 10 ** 12
+    with pytest.raises(UserError, match="says that its shape is .*1000000000000"):
+        FrozenFaceNet(write(tmp_path / "net.pb", graph_def))
+
+
+def test_all_operations_exist_and_none_keeps_state():
+    """The list against TensorFlow's own knowledge: a stateful operation has no business in a frozen network."""
+    for name in OPERATIONS:
+        definition = op_def_registry.get(name)
+        assert definition is not None, name
+        assert not definition.is_stateful and not definition.allows_uninitialized_input, name
+
+
+def inception_and_resnet_layers():
+    """Layers of the two architectures as TF-Slim and Keras write them, in one graph."""
+    image = tf.compat.v1.placeholder(tf.float32, (None, 160, 160, 3), "input")
+    tf.compat.v1.placeholder(tf.bool, (), "phase_train")
+    x = tf.pad(image - tf.constant([1.0, 2.0, 3.0]), [[0, 0], [3, 3], [3, 3], [0, 0]])
+    x = tf.nn.bias_add(tf.nn.conv2d(x, tf.ones((7, 7, 3, 4)), 2, "VALID"), tf.zeros(4))
+    ones, zeros = tf.ones(4), tf.zeros(4)
+    x, *_ = tf.compat.v1.nn.fused_batch_norm(x, ones, zeros, zeros, ones, is_training=False)
+    x = tf.nn.max_pool2d(tf.nn.relu(x), 3, 2, "SAME")
+    x = tf.concat([x, x * 0.17 + x], axis=-1)
+    x = tf.squeeze(x[:, None], 1) / tf.sqrt(tf.constant(2.0))
+    flat = tf.reshape(tf.reduce_mean(x, [1, 2]), (tf.shape(x)[0], -1)) @ tf.constant(np.eye(8, dtype=np.float32))
+    tf.identity(flat[:, None, None], name=FACENET_OUTPUT)
+
+
+def test_layers_of_both_architectures_are_allowed(tmp_path, rng):
+    with tf.Graph().as_default() as graph:
+        inception_and_resnet_layers()
+    graph_def = graph.as_graph_def()
+    for version in (None, "FusedBatchNorm"):  # graphs of 2018 have the first version
+        for node in graph_def.node:
+            if version and node.op.startswith("FusedBatchNorm"):
+                node.op = version
+                del node.attr["U"]
+        network = FrozenFaceNet(write(tmp_path / "net.pb", graph_def))
+        assert network(photos(rng, 2, 160)).shape == (2, 8)
 
 
 # ---------------------------------------------------------------- in the face model
@@ -502,14 +618,16 @@ def test_restored_and_tested(world, trained, capsys):
     assert json.loads((folder / "tested" / "metrics.json").read_text())["fine_texture"] == "texture network"
 
 
-def test_another_facenet_than_the_one_trained_with_is_refused(world, trained, capsys):
+@pytest.mark.parametrize("setting, file", [("facenet_file", "FaceNetModel.pb"),
+                                           ("regressor_file", "FaceReconModel.pb")])
+def test_another_network_than_the_one_trained_with_is_refused(world, trained, setting, file, capsys):
     folder, flags, _ = world
     write_standin_graphs(str(folder / "other"), seed=11)
-    other = ["--set", f"facenet_file={folder / 'other' / 'FaceNetModel.pb'}"]
+    other = ["--set", f"{setting}={folder / 'other' / file}"]
     for mode in (["--mode", "test"], ["--mode", "train", "--restore"]):
         assert main.main([*flags, "--gan", *mode, *other]) == 2
         error = capsys.readouterr().err
-        assert str(trained) in error and "another facenet_file" in error
+        assert str(trained) in error and f"another {setting}" in error
 
 
 @pytest.mark.parametrize("flags, words", [

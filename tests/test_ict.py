@@ -110,7 +110,7 @@ def extract(tiny, checkout, tmp_path, capsys):
 
 
 # -------------------------------------------------------------------- reading
-def test_checkout_is_read_as_written(tiny, checkout, capsys):
+def test_checkout_is_read_as_written(tiny, checkout, caplog):
     source = read_source(str(checkout.parent), tiny.layout)
     count = tiny.layout.face
     assert np.allclose(source.mean[:count], tiny.vertices[:count], atol=1e-5)
@@ -119,7 +119,7 @@ def test_checkout_is_read_as_written(tiny, checkout, capsys):
     assert source.expression_names == EXPRESSIONS and source.narrow == tiny.layout.narrow
     assert np.array_equal(source.landmarks, tiny.landmarks)
     assert np.allclose(source.uv[:count], tiny.vertices[:count, :2] / 40 + 0.5, atol=1e-5)
-    assert "warning: a complete checkout has 100 and 53" in capsys.readouterr().out
+    assert "warning: a complete checkout has 100 and 53" in caplog.text
 
 
 def test_only_the_front_of_the_eyeballs_is_kept(tiny, checkout):
@@ -180,7 +180,7 @@ def test_extract_that_lacks_or_bends_an_array(extract, tmp_path):
 def converted(tiny, tmp_path_factory):
     """Models of the tiny face by subdivision step, and their source."""
     folder = tiny.write(tmp_path_factory.mktemp("ict"))
-    models = [ict.convert(str(folder), subdivide=step, layout=tiny.layout) for step in (0, 1)]
+    models = [ict.convert_ict(str(folder), subdivide=step, layout=tiny.layout) for step in (0, 1)]
     return models, read_source(str(folder), tiny.layout)
 
 
@@ -269,12 +269,12 @@ def test_eyes_have_an_iris_and_are_no_skin(converted):
 
 
 def test_region_face_keeps_the_sides(tiny, checkout):
-    wide = ict.convert(str(checkout), region="face", layout=tiny.layout)
+    wide = ict.convert_ict(str(checkout), region="face", layout=tiny.layout)
     assert wide.mean_shape[:, 0].max() == pytest.approx(0.9, abs=1e-4)
-    narrow = ict.convert(str(checkout), layout=tiny.layout)
+    narrow = ict.convert_ict(str(checkout), layout=tiny.layout)
     assert narrow.mean_shape[:, 0].max() < 0.79
     with pytest.raises(UserError, match="--region is one of narrow, face"):
-        ict.convert(str(checkout), region="wide", layout=tiny.layout)
+        ict.convert_ict(str(checkout), region="wide", layout=tiny.layout)
 
 
 # -------------------------------------------------------------------- measured skin
@@ -284,7 +284,7 @@ def test_measured_albedo_is_used(tiny, checkout, tmp_path, rng):
     basis[:, :, 0] = 0.2
     basis[:, 0, 1] = np.sin(tiny.flat[:, 1])
     np.savez(tmp_path / "albedo.npz", mean=np.full((count, 3), (0.6, 0.4, 0.3)), basis=basis)
-    model = ict.convert(str(checkout), albedo=str(tmp_path / "albedo.npz"), layout=tiny.layout)
+    model = ict.convert_ict(str(checkout), albedo=str(tmp_path / "albedo.npz"), layout=tiny.layout)
     low = model.landmarks[8]
     assert np.allclose(model.mean_albedo[low], (153, 102, 76.5), atol=0.5)
     skin = np.arange(tiny.layout.narrow)
@@ -301,10 +301,10 @@ def test_albedo_that_does_not_fit(tiny, checkout, tmp_path):
     path = tmp_path / "albedo.npz"
     np.savez(path, mean=np.zeros((5, 3)), basis=np.zeros((5, 3, 1)))
     with pytest.raises(UserError, match=r"has colours for 5 vertices; this region needs \d+"):
-        ict.convert(str(checkout), albedo=str(path), layout=tiny.layout)
+        ict.convert_ict(str(checkout), albedo=str(path), layout=tiny.layout)
     np.savez(path, mean=np.zeros((5, 3)))
     with pytest.raises(UserError, match="must be an .npz with the arrays 'mean' and 'basis'"):
-        ict.convert(str(checkout), albedo=str(path), layout=tiny.layout)
+        ict.convert_ict(str(checkout), albedo=str(path), layout=tiny.layout)
 
 
 # -------------------------------------------------------------------- command line
@@ -336,7 +336,7 @@ def test_real_checkout_equals_the_extract(shared):
 
 def test_real_face_with_measured_skin(shared):
     folder = shared / "open_face"
-    model = ict.convert(str(folder / "ict_facekit_sample"), albedo=str(folder / "ict_albedo.npz"))
+    model = ict.convert_ict(str(folder / "ict_facekit_sample"), albedo=str(folder / "ict_albedo.npz"))
     edges = find_edges(model.triangles)
     assert model.vertex_count == 7812 and edges.sides.max() == 2
     assert model.part_sizes[2] >= 40 and len(model.symmetry_pairs) == (7812 - 114) // 2

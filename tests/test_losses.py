@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from facegcn import losses
 from facegcn.losses import LossWeights, schedule, texture_losses
+from facegcn.report import overlay
 from model import build_critic
 
 SIZE = 32
@@ -39,6 +40,34 @@ def test_schedule():
                                [(0, 1), (0.2, 0.8), (0.6, 0.4), (0.8, 0.2), (1, 0.2), (1, 0.2)])
     assert schedule(0, 1.0) == (1.0, 0.2)
 
+
+def test_schedule_of_the_paper():
+    np.testing.assert_allclose([schedule(epoch, kind="paper") for epoch in (0, 1, 3, 5, 40)],
+                               [(0, 1), (0.2, 0.8), (0.6, 0.4), (1, 0), (1, 0)])
+    with pytest.raises(ValueError, match="released, paper"):
+        schedule(0, kind="cosine")
+
+
+def test_total_of_the_paper_s_schedule(scene):
+    """L = s1 (pixel + 0.2 identity) + s4 (T' against T + lit T' against the samples), and the dense layers' L2."""
+    weights = LossWeights(refine=0.7, render=0.3, losses="paper", schedule="paper")
+    network = SimpleNamespace(losses=[tf.constant(0.25)])
+    terms = texture_losses(scene.outputs, scene.rgba, scene.morphable, weights, network=network, identity=0.5)
+    t = {key: float(value) for key, value in terms.items()}
+    np.testing.assert_allclose(t["total"], 0.3 * (t["pixel"] + 0.2 * 0.5) + 0.7 * (t["refine"] + t["project"]) + 0.25,
+                               rtol=1e-5)
+    with pytest.raises(ValueError, match="only the set 'paper' trains"):
+        texture_losses(scene.outputs, scene.rgba, scene.morphable, weights._replace(losses="released"))
+
+
+def test_soft_masks_do_not_darken_what_the_fine_face_is_held_against():
+    """Half trusted, a colour is the photo's own; the released code multiplies by the mask twice."""
+    color, visible = 0.6, 0.5
+    projected = tf.constant([[[color * visible] * 3 + [visible]]])
+    same = tf.fill((1, 1, 3), color)
+    np.testing.assert_allclose(losses.project_loss(same, same, projected), 0.0, atol=1e-7)
+    released = losses.project_loss(same, same, projected, masked_twice=True)
+    np.testing.assert_allclose(released, abs(color * visible - color * visible ** 2), rtol=1e-5)
 
 def test_refine_and_variance(scene):
     fine, coarse = scene.outputs["fine_texture"], scene.outputs["coarse_texture"]
@@ -121,20 +150,12 @@ def test_pixel_loss_looks_at_covered_eroded_skin_only(scene):
     assert float(texture_losses(changed, scene.rgba, scene.morphable, LossWeights())["pixel"]) == 0.0
 
 
-def test_identity_compares_the_photo_with_the_overlay(scene):
-    seen = []
-
-    def features(image):
-        seen.append(image)
-        return tf.reduce_mean(image, axis=[1, 2])
-
-    terms = texture_losses(scene.outputs, scene.rgba, scene.morphable, LossWeights(),
-                           identity_features=features)
-    np.testing.assert_array_equal(seen[0], scene.rgba[..., :3])
-    inside = scene.outputs["fine_render"][..., 3:] * scene.rgba[..., 3:] > 0
-    np.testing.assert_allclose(seen[1], np.where(inside, scene.outputs["fine_render"][..., :3],
-                                                 scene.rgba[..., :3]), atol=1e-6)
-    assert 0.0 < float(terms["identity"]) < 2.0
+def test_overlay_is_the_render_inside_coverage_and_skin(scene):
+    render, rgba = scene.outputs["fine_render"], scene.rgba
+    inside = render[..., 3:] * rgba[..., 3:] > 0
+    wanted = np.where(inside, render[..., :3], rgba[..., :3])
+    np.testing.assert_allclose(overlay(render, rgba), wanted, atol=1e-6)
+    np.testing.assert_allclose(overlay(tf.constant(render), tf.constant(rgba)), wanted, atol=1e-6)
 
 
 def test_unknown_loss_set_is_named(scene):

@@ -123,7 +123,21 @@ def test_regularisation_is_that_of_the_dense_layers(hierarchy):
     np.testing.assert_allclose(float(sum(network.losses)), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind, channels", [("resnet", 10), ("normal", 7)])
+def test_hidden_vertices_can_take_their_mirror_s_colour_in_one_linear_step(hierarchy):
+    network = build_texture_network("resnet", hierarchy, EMBEDDING, residual=True, refiner_channels=14)
+    embedding, known = inputs(hierarchy, channels=14)
+    coarse, visible, mirrored_visible = known[..., :3], known[..., 6:7], np.float32(known[..., 13:] > 0)
+    known = np.concatenate([known[..., :10], known[..., 10:13] * mirrored_visible, mirrored_visible], axis=-1)
+    kernel = network.get_layer("mesh_concat").kernel
+    copying = np.zeros(kernel.shape, np.float32)
+    for channel in range(3):
+        copying[(12 + channel) * 6, channel] = 1.0  # T_0 of the last group of features
+    kernel.assign(copying)
+    target = np.where((visible == 0) & (mirrored_visible == 1), known[..., 10:13], coarse)
+    np.testing.assert_allclose(network([embedding, known]), target, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, channels", [("resnet", 10), ("normal", 7), ("resnet", 14)])
 def test_residual_head_starts_at_the_coarse_albedo_and_learns(kind, channels, hierarchy):
     keras.utils.set_random_seed(0)
     network = build_texture_network(kind, hierarchy, EMBEDDING, nz=20, residual=True,
@@ -131,7 +145,7 @@ def test_residual_head_starts_at_the_coarse_albedo_and_learns(kind, channels, hi
     embedding, known = inputs(hierarchy, channels=channels)
     coarse, visible = known[..., :3], known[..., 6:7]
     np.testing.assert_array_equal(network([embedding, known]), coarse)
-    seen = known[..., -3:] if channels == 10 else known[..., 3:6]
+    seen = known[..., 3:6] if channels == 7 else known[..., 7:10]
     target = coarse + visible * (seen - coarse)  # what was seen, where it was seen
     kernel = network.get_layer("mesh_concat").kernel
     copying = np.zeros(kernel.shape, np.float32)
@@ -177,7 +191,7 @@ def test_weights_survive_a_file(hierarchy, tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(kind="unet"), "kind must be"), (dict(refiner_channels=8), "7 or 10, got 8"),
+    (dict(kind="unet"), "kind must be"), (dict(refiner_channels=8), "7, 10 or 14, got 8"),
     (dict(embedding_dim=0), "embedding_dim=0"), (dict(nz=0), "nz=0")])
 def test_builder_refuses(change, message, hierarchy):
     with pytest.raises(ValueError, match=message):
@@ -204,9 +218,8 @@ def test_released_weights_that_do_not_fit_are_all_named(hierarchy):
         np.testing.assert_array_equal(old, new)
 
 
-def test_names_of_the_reference_case(shared, hierarchy):
-    with np.load(shared / "reference" / "released_code_resnet.npz") as case:
-        expected = {name[2:-2] for name in case.files if name.startswith("w/")}
+def test_names_of_the_reference_case(released_case, hierarchy):
+    expected = {name[2:-2] for name in released_case if name.startswith("w/")}
     assert set(released_names(build_texture_network("resnet", hierarchy, EMBEDDING))) == expected
 
 

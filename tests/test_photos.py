@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 
+from facegcn import landmarks
 from facegcn.errors import PhotoError
 from facegcn.photos import reading
 
@@ -81,15 +82,15 @@ def test_transparent_parts_become_black():
 def test_landmark_files_of_5_and_68_rows(tmp_path, rng):
     path = tmp_path / "a.txt"
     path.write_text("# left eye first\n40 50\n80,52\n 61\t75\n\n45.0, 95\n77 96\n")
-    np.testing.assert_array_equal(reading.read_points(str(path)), POINTS)
+    np.testing.assert_array_equal(landmarks.read_points(str(path)), POINTS)
     many = rng.random((68, 2)).astype(np.float32) * 200
-    reading.write_points(str(tmp_path / "a.lm68.txt"), many)
-    found = reading.points_beside(str(tmp_path / "a.jpg"))
+    landmarks.write_points(str(tmp_path / "a.lm68.txt"), many)
+    found = landmarks.points_beside(str(tmp_path / "a.jpg"))
     np.testing.assert_allclose(found, many, atol=0.006)
-    five = reading.five_points(found)
+    five = landmarks.five_points(found)
     np.testing.assert_allclose(five[0], found[36:42].mean(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(five[2:], found[[30, 48, 54]])
-    assert reading.points_beside(str(tmp_path / "b.jpg")) is None
+    assert landmarks.points_beside(str(tmp_path / "b.jpg")) is None
 
 
 @pytest.mark.parametrize("text, message", [
@@ -99,7 +100,7 @@ def test_bad_landmark_files_are_named(tmp_path, text, message):
     path = tmp_path / "bad.txt"
     path.write_text(text)
     with pytest.raises(PhotoError, match=rf"bad\.txt.*{message}"):
-        reading.read_points(str(path))
+        landmarks.read_points(str(path))
 
 
 # ---------------------------------------------------------------- alignment

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import dataclasses
+import os
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,13 +11,15 @@ import pytest
 import tensorflow as tf
 
 from facegcn import camera, geometry, lighting, rasterizer
+from facegcn.assets import worlds
+from facegcn.config import Config
 from facegcn.morphable import MorphableModel
-from facegcn.portraits import formation
+from facegcn.portraits import details, formation
 from facegcn.portraits import maker as portraits
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits.__main__ import main
-from facegcn.portraits.details import AlbedoDetails
 from facegcn.portraits.sampling import CoefficientSampler
+from facegcn.training import regressor_stage
 
 SIZE = 96
 
@@ -84,7 +88,7 @@ def test_numpy_formulas_agree_with_the_tensorflow_ones(face, rng):
     np.testing.assert_allclose(formation.rotation_matrix(angles), geometry.rotation_matrix(angles[None])[0],
                                atol=1e-6)
     vertices = (face.mean_shape + rng.normal(0, 0.01, face.mean_shape.shape)).astype(np.float32)
-    normals = formation.vertex_normals(vertices, face.triangles)
+    normals = geometry.vertex_normals_numpy(vertices, face.triangles)
     np.testing.assert_allclose(normals, geometry.vertex_normals(vertices[None], face.triangles)[0], atol=2e-4)
     gamma = rng.normal(0, 0.3, 27).astype(np.float32)
     expected = lighting.shading(normals[None], gamma[None])[0]
@@ -102,6 +106,26 @@ def test_clip_coordinates_project_as_the_camera_and_push_only_changes_depth(face
     moved = formation.clip_coordinates(face.mean_shape - np.float32((0, 0, 0.5)))
     np.testing.assert_allclose(far[:, 2] / far[:, 3], moved[:, 2] / moved[:, 3], atol=1e-5)
     assert (far[:, 2] > near[:, 2]).all()
+
+
+# -------------------------------------------------------------------- regions
+def _even_odd(points, corners):
+    """Whether points (n, 2) lie in a polygon, by counting the edges that a ray to the right crosses."""
+    crossings = np.zeros(len(points), int)
+    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0)):
+        for n, (x, y) in enumerate(points):
+            if (ay > y) != (by > y):
+                crossings[n] += x < ax + (y - ay) / (by - ay) * (bx - ax)
+    return crossings % 2 == 1
+
+
+@pytest.mark.parametrize("corners", [3, 6, 12])
+def test_regions_are_polygons_of_the_even_odd_rule(corners, rng):
+    """Random outlines cross themselves; an eye's or a lip's must not, but nobody promises it."""
+    outline = rng.normal(size=(corners, 2))
+    points = rng.normal(size=(300, 2))
+    distance = details._signed_distance(points, outline)
+    np.testing.assert_array_equal(distance < 0, _even_odd(points, outline))
 
 
 # -------------------------------------------------------------------- one portrait
@@ -231,9 +255,9 @@ def test_details_lie_outside_the_albedo_basis(face, maker, made):
 
 
 def test_details_are_where_they_belong(face, rng):
-    details = AlbedoDetails(face)
+    painter = details.AlbedoDetails(face)
     flat = np.full((face.vertex_count, 3), 180.0, np.float32)
-    painted = np.mean([details.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(40)], axis=0)
+    painted = np.mean([painter.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(40)], axis=0)
     darker = 180 - painted.mean(axis=1)
     xy = face.mean_shape[:, :2]
     brow = np.linalg.norm(xy - (0.3, 0.5), axis=1) < 0.06
@@ -249,7 +273,7 @@ def test_details_are_where_they_belong(face, rng):
 
 def test_the_input_albedo_is_left_alone(face, rng):
     flat = np.full((face.vertex_count, 3), 180.0, np.float32)
-    AlbedoDetails(face).paint(flat, np.float32((30, 22, 18)), rng)
+    details.AlbedoDetails(face).paint(flat, np.float32((30, 22, 18)), rng)
     assert (flat == 180).all()
 
 
@@ -284,24 +308,166 @@ def test_bad_arguments_are_refused(face, maker):
         portraits.PortraitMaker(face, size=0)
 
 
+def test_each_use_has_a_stream_of_its_own(face, made):
+    """However many steps stage rec runs, it meets no portrait that is packed or mixed with photos."""
+    streams = {stream: portraits.PortraitMaker(face, size=32, seed=5, stream=stream) for stream in portraits.Stream}
+    assert len(streams) == 3
+    coeff = np.stack([maker.make(index).coeff for maker in streams.values() for index in (0, 1, 2, 1_000_000)])
+    np.testing.assert_array_equal(coeff[:3], [portrait.coeff for portrait in made[:3]])
+    distances = np.abs(coeff[:, None] - coeff).max(axis=2) + np.eye(len(coeff))
+    assert distances.min() > 0.1
+
+
+def test_each_stage_draws_from_its_stream(face, monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(portraits.PortraitMaker, "__init__", lambda self, *a, **k: made.append((a, k)) or 1 / 0)
+    config = Config(root_dir=str(tmp_path), made_portraits=3)
+    for use in (lambda: worlds.pack_made_portraits(config, face),
+                lambda: regressor_stage.train_regressor(SimpleNamespace(morphable=face), config, None, None)):
+        with pytest.raises(ZeroDivisionError):
+            use()
+    uses = [{*a[3:], *k.values()} for a, k in made]
+    assert portraits.Stream.MIXED in uses[0] and portraits.Stream.REGRESSOR in uses[1]
+
+
 def test_command_line_writes_pictures_landmarks_and_truth(face, made, tmp_path, capsys):
     model, out = tmp_path / "model.npz", tmp_path / "made"
     face.save(str(model))
     code = main(["--model", str(model), "--count", "3", "--first", "1", "--seed", "5",
                  "--size", str(SIZE), "--out", str(out), "--sheet", str(tmp_path / "sheet.png")])
     assert code == 0 and "3 portraits" in capsys.readouterr().out
-    assert sorted(p.name for p in out.glob("*.png")) == [f"portrait_00000{k}.png" for k in (1, 2, 3)]
+    names = [f"portrait_00000{k}" for k in (1, 2, 3)]
+    assert {p.name for p in out.iterdir()} == {"truth", *(f"{n}.{end}" for n in names for end in ("png", "txt"))}
     bgra = cv2.imread(str(out / "portrait_000002.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(bgra[..., [2, 1, 0, 3]], made[2].rgba)
     np.testing.assert_allclose(np.loadtxt(out / "portrait_000002.txt"), made[2].landmarks, atol=1e-3)
     with np.load(out / "truth" / "portrait_000002.npz", allow_pickle=False) as truth:
         for field in ("coeff", "albedo", "visible", "landmarks"):
             np.testing.assert_array_equal(truth[field], getattr(made[2], field))
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (SIZE, 8 * SIZE, 3)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape[0] > SIZE and sheet.shape[1] >= 3 * SIZE
 
 
-def test_command_line_names_what_is_wrong(tmp_path, capsys):
-    assert main(["--model", str(tmp_path / "no.npz"), "--out", str(tmp_path / "made")]) == 2
-    assert "no.npz" in capsys.readouterr().err
-    assert main(["--model", "x.npz", "--out", str(tmp_path), "--count", "0"]) == 2
-    assert "--count" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments, message", [
+    (["--model", "no.npz"], "no.npz"), (["--count", "0"], "--count"), (["--count", "99999999999"], "--count"),
+    (["--size", "7"], "--size"), (["--size", "1000000"], "--size"), (["--first", "-1"], "--first"),
+    (["--seed", "-1"], "--seed"), (["--workers", "0"], "--workers"), (["--workers", "100000000000"], "--workers"),
+    (["--out", ""], "--out"), (["--sheet", ""], "--sheet"), (["--out", "/proc/x"], "/proc/x"),
+    (["--out", "file"], "file")])
+def test_command_line_names_what_is_wrong(face, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    face.save("model.npz")
+    (tmp_path / "file").write_text("")
+    assert main(["--model", "model.npz", "--out", "made", "--count", "1", "--size", "32", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_a_portrait_with_a_truth_is_complete(maker, tmp_path, monkeypatch):
+    """The disk is full after the picture: no file is cut, and none says that the portrait is made."""
+    monkeypatch.setattr(portraits, "write_text", lambda path, text: (_ for _ in ()).throw(OSError(28, "full", path)))
+    with pytest.raises(OSError, match="full"):
+        portraits.write_portraits(maker, str(tmp_path), [4])
+    assert sorted(os.listdir(tmp_path)) == ["portrait_000004.png"]
+
+
+# -------------------------------------------------------------------- what is kept of them
+@pytest.fixture
+def world(face, tmp_path):
+    """A config of the demo world around the small model."""
+    face.save(str(tmp_path / "model.npz"))
+    return Config(root_dir=str(tmp_path), model_file="model.npz", demo_portraits=3, made_portraits=2, img_size=32)
+
+
+def _stamps(paths):
+    return {path: os.stat(path).st_mtime_ns for path in paths}
+
+
+def test_kept_portraits_are_used_again_and_those_of_other_settings_never(face, world, tmp_path, caplog):
+    caplog.set_level("INFO", "facegcn")
+    paths = worlds.ensure_demo_portraits(world)
+    assert [os.path.basename(path) for path in paths] == [f"portrait_00000{k}.png" for k in range(3)]
+    before = _stamps(paths)
+    assert _stamps(worlds.ensure_demo_portraits(world)) == before
+    assert worlds.ensure_demo_portraits(dataclasses.replace(world, demo_portraits=2)) == paths[:2]
+    assert _stamps(worlds.ensure_demo_portraits(dataclasses.replace(world, demo_portraits=4))).items() >= before.items()
+    dataclasses.replace(face, skin_index=face.skin_index[:-9]).save(str(tmp_path / "other.npz"))
+    others = [dataclasses.replace(world, seed=5), dataclasses.replace(world, img_size=48),
+              dataclasses.replace(world, model_file="other.npz")]
+    folders = {os.path.dirname(worlds.ensure_demo_portraits(config)[0]) for config in (world, *others)}
+    assert len(folders) == 4
+    assert cv2.imread(worlds.ensure_demo_portraits(others[1])[0]).shape == (48, 48, 3)
+    assert any("stay" in record.message and os.path.dirname(paths[0]) in record.message for record in caplog.records)
+
+
+def test_portraits_of_another_version_of_the_code_are_not_used(world, monkeypatch):
+    before = worlds.ensure_demo_portraits(world)
+    monkeypatch.setattr(worlds.files, "code_version", lambda *modules: "changed")
+    assert not set(before) & set(worlds.ensure_demo_portraits(world))
+
+
+@pytest.mark.parametrize("name", ["portrait_000001.png", "truth/portrait_000001.npz"])
+def test_a_damaged_portrait_is_made_anew_and_said(world, caplog, name):
+    paths = worlds.ensure_demo_portraits(world)
+    damaged = os.path.join(os.path.dirname(paths[0]), name)
+    with open(damaged, "rb") as file:
+        whole = file.read()
+    with open(damaged, "wb") as file:
+        file.write(whole[:40])
+    before = _stamps(paths)
+    after = _stamps(worlds.ensure_demo_portraits(world))
+    assert [path for path in paths if after[path] != before[path]] == [paths[1]]
+    assert "portrait_000001" in caplog.text and "made anew" in caplog.text
+    if name.endswith("png"):
+        with open(damaged, "rb") as file:
+            assert file.read() == whole
+
+
+def test_packed_made_portraits_are_kept_by_all_they_depend_on(face, world):
+    first = worlds.pack_made_portraits(world, face)
+    assert first.truth.shape == (2, face.vertex_count, 3) and first.truth_row.tolist() == [0, 1]
+    stamp = _stamps([first.path])
+    assert _stamps([worlds.pack_made_portraits(world, face).path]) == stamp
+    others = [(dataclasses.replace(world, seed=5), face), (dataclasses.replace(world, img_size=48), face),
+              (dataclasses.replace(world, made_portraits=3), face),
+              (world, dataclasses.replace(face, landmarks=np.roll(face.landmarks, 1))),
+              (world, dataclasses.replace(face, skin_index=face.skin_index[5:]))]
+    assert len({first.path, *(worlds.pack_made_portraits(*other).path for other in others)}) == 6
+
+
+@pytest.mark.parametrize("ending, damage", [(".bin", "cut"), (".bin", "flip"), (".records.npz", "cut"),
+                                            (".truth.npz", "cut"), (".truth.npz", "gone"), (".records.npz", "gone")])
+def test_damaged_packed_portraits_are_made_anew_and_said(face, world, caplog, ending, damage):
+    first = worlds.pack_made_portraits(world, face)
+    pixels, truth = first.photos([0, 1]).numpy(), first.truth
+    path = first.path.removesuffix(".bin") + ending
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    os.remove(path)
+    if damage != "gone":
+        content[-9] ^= 4
+        with open(path, "wb") as file:
+            file.write(content[:-3] if damage == "cut" else content)
+    again = worlds.pack_made_portraits(world, face)
+    np.testing.assert_array_equal(again.photos([0, 1]), pixels)
+    np.testing.assert_array_equal(again.truth, truth)
+    assert "made anew" in caplog.text and os.path.basename(path) in caplog.text
+
+
+def test_the_procedural_face_is_kept_by_its_code_and_a_damaged_one_made_anew(face, tmp_path, monkeypatch, caplog):
+    from facegcn.demo import face as demo_face
+
+    calls = []
+    monkeypatch.setattr(demo_face, "make_demo_face", lambda **arguments: calls.append(arguments) or face)
+    config = Config(root_dir=str(tmp_path), demo_vertices=2000)
+    for _ in range(2):
+        assert worlds.load_morphable(config).digest == face.digest
+    assert len(calls) == 1
+    kept, = tmp_path.glob("demo_face-2000-*.npz")
+    kept.write_bytes(kept.read_bytes()[:500])
+    assert worlds.load_morphable(config).digest == face.digest and len(calls) == 2
+    assert kept.name in caplog.text and "made anew" in caplog.text
+    worlds.load_morphable(dataclasses.replace(config, demo_vertices=2001))
+    monkeypatch.setattr(worlds.files, "code_version", lambda *modules: "changed")
+    worlds.load_morphable(config)
+    assert len(calls) == 4 and len(list(tmp_path.glob("demo_face-*.npz"))) == 3

@@ -1,11 +1,14 @@
 """facegcn.rasterizer: both paths against a slow oracle, coverage, gradients, odd input."""
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.spatial import Delaunay
 
-from facegcn import rasterizer
+from facegcn import backends, rasterizer
 from facegcn.rasterizer import interpolate, rasterize, rasterize_numpy
 
 BACKENDS = ("numba", "tensorflow")
@@ -295,3 +298,11 @@ def test_an_index_out_of_range_stops_instead_of_reading_beyond(backend):
     with pytest.raises(tf.errors.InvalidArgumentError if backend == "tensorflow" else Exception,
                        match="0, 4|rows 0..3"):
         rasterize(clip, [[0, 1, 4]], 8, 8, backend)
+
+
+def test_a_broken_numba_is_an_error_not_a_slow_fallback(monkeypatch):
+    monkeypatch.setitem(sys.modules, "facegcn.backends.kernels", None)
+    monkeypatch.delattr(backends, "kernels")
+    specification = importlib.util.find_spec("facegcn.backends.row_gathers")
+    with pytest.raises(ImportError):
+        specification.loader.exec_module(importlib.util.module_from_spec(specification))

@@ -18,13 +18,15 @@ from tests import oracle_released as oracle
 
 
 @pytest.fixture(scope="module")
-def case(shared):
-    """Arrays of the reference case by name."""
-    path = shared / "reference" / "released_code_resnet.npz"
-    if not path.exists():
-        pytest.skip("the reference case is not here")
-    with np.load(path) as data:
-        return {name: data[name] for name in data.files}
+def case(released_case):
+    """Arrays of the reference case by name; ``out/all_loss`` is that of the case's own weights."""
+    missing = released_case.get("fold/regularization", 0.0)  # of what the travelling case leaves out
+    return {**released_case, "out/all_loss": released_case["out/all_loss"] - missing}
+
+
+def without_gradient(case):
+    """Names of the variables whose gradient the case cannot know: the folded layer of the travelling case."""
+    return {"mesh_generator/mesh_decoder/fc/weights"} if "fold/regularization" in case else set()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,8 @@ def test_losses(term, name, case, network, posed, morphable):
 
 
 def test_overlay(case):
+    if "out/overlay" not in case:
+        pytest.skip("the travelling case has no overlay: its renders are rounded")
     seen = (losses.overlay(case["out/gcn_render"], case["out/rgba"]) + 1.0) * 127.5
     np.testing.assert_allclose(seen, case["out/overlay"], atol=1e-3)
 
@@ -114,7 +118,8 @@ def test_gradients(case, network, posed, morphable):
         total = all_losses(case, network, posed, morphable, identity=None)["total"]
     variables = released_names(network)
     gradients = dict(zip(variables, tape.gradient(total, list(variables.values()))))
-    for name, gradient in gradients.items():
+    for name in gradients.keys() - without_gradient(case):
+        gradient = gradients[name]
         np.testing.assert_allclose(np.linalg.norm(gradient), case[f"gnorm_noid/{name}:0"], rtol=1e-3)
         if f"grad_noid/{name}:0" in case:
             expected = case[f"grad_noid/{name}:0"].reshape(gradient.shape)
@@ -167,8 +172,11 @@ def test_training_code_as_a_whole(case, network, morphable):
     for ours, theirs in (("pixel", "gcn"), ("coarse_pixel", "pca"), ("project", "proj"), ("refine", "refine"),
                          ("variance", "var"), ("symmetry", "sym")):
         np.testing.assert_allclose(terms[ours], case[f"out/{theirs}_loss"], rtol=1e-4, err_msg=ours)
-    assert {f"gnorm_noid/{name}:0" for name in variables} == {key for key in case if key.startswith("gnorm_noid/")}
+    known = variables.keys() - without_gradient(case)
+    assert {f"gnorm_noid/{name}:0" for name in known} == {key for key in case if key.startswith("gnorm_noid/")}
     for name, gradient in zip(variables, gradients):
+        if name not in known:
+            continue
         np.testing.assert_allclose(np.linalg.norm(gradient), case[f"gnorm_noid/{name}:0"], rtol=1e-2, err_msg=name)
         if f"grad_noid/{name}:0" in case:
             expected = case[f"grad_noid/{name}:0"].reshape(gradient.shape)
@@ -191,6 +199,8 @@ def test_the_oracle_of_the_other_parity_tests(case, morphable):
                          ("refine", "refine"), ("variance", "var"), ("symmetry", "sym")):
         np.testing.assert_allclose(terms[ours], case[f"out/{theirs}_loss"], rtol=1e-4, err_msg=ours)
     for name, gradient in gradients.items():
+        if name.removesuffix(":0") in without_gradient(case):
+            continue
         np.testing.assert_allclose(np.linalg.norm(gradient), case[f"gnorm_noid/{name}"], rtol=1e-2, err_msg=name)
         if f"grad_noid/{name}" in case:
             expected = case[f"grad_noid/{name}"]

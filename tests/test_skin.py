@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skimage.data
 
+from facegcn.landmarks import points_beside
 from facegcn.photos import reading
 from facegcn.photos.skin import crop_mask, skin_mask
 
@@ -113,7 +114,7 @@ def test_real_photos_keep_cheeks_and_drop_the_corners(shared):
     paths = sorted(str(p) for p in (shared / "photos").iterdir() if p.suffix in (".jpg", ".png"))
     assert paths
     for path in paths:
-        aligned = reading.align_photo(reading.read_image(path), reading.points_beside(path), five)
+        aligned = reading.align_photo(reading.read_image(path), points_beside(path), five)
         mask = crop_mask(reading.read_image(path), aligned)
         eye_to_mouth = aligned.points[:2] + 0.55 * (aligned.points[3:] - aligned.points[:2])
         for x, y in [*eye_to_mouth, aligned.points[2]]:

@@ -5,6 +5,7 @@ PyTorch and safetensors are optional; what needs them is skipped without them.
 
 import pickle
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from facegcn.identity.recognizers import ARCHITECTURES, FaceRecognizer, load_rec
 from facegcn.identity.torch_weights import fitting_arrays, load_converted, read_state_dict, save_converted
 from tests import face_networks
 from tests.face_networks import SHAPES, random_inputs
+
+OPTIONAL = "an optional package is not here; .venv/bin/python -m pip install 'torch>=2.6' safetensors runs this test"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def network():
 # ---------------------------------------------------------------- PyTorch
 def _torch_light_cnn(version):
     """LightCNN-29 as PyTorch modules, with the published names."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=OPTIONAL)
     from torch import nn
 
     class Mfm(nn.Module):
@@ -88,7 +91,7 @@ def _torch_light_cnn(version):
 
 def _torch_ir50():
     """IR-50 as PyTorch modules, with the published names."""
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason=OPTIONAL)
     from torch import nn
 
     class Unit(nn.Module):
@@ -114,7 +117,7 @@ def _torch_ir50():
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_checkpoints_convert_to_what_pytorch_computes(name, weights, tmp_path, rng, capsys):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=OPTIONAL)
     command, checkpoint, out = ARCHITECTURES[name].command, tmp_path / "weights.pth.tar", tmp_path / "out.npz"
     network = _torch_ir50() if name == "ir50" else _torch_light_cnn(2 if name.endswith("v2") else 1)
     network.load_state_dict({**network.state_dict(), **{k: torch.from_numpy(v) for k, v in weights[name].items()}})
@@ -153,13 +156,13 @@ def test_conversion_keeps_every_array_and_leaves_out_the_rest(name, weights, tmp
 
 
 def test_safetensors_convert_without_pytorch(weights, tmp_path, monkeypatch):
-    numpy_files = pytest.importorskip("safetensors.numpy")
+    numpy_files = pytest.importorskip("safetensors.numpy", reason=OPTIONAL)
     monkeypatch.setitem(sys.modules, "torch", None)
     extras = {"fc2.weight": np.zeros((5, 256), np.float32), "fc2.bias": np.zeros(5, np.float32)}
     arrays = {**weights["light_cnn_29"], **extras}
     source, out = str(tmp_path / "w.safetensors"), str(tmp_path / "w.npz")
     numpy_files.save_file({f"module.{name}": value.astype(np.float16) for name, value in arrays.items()}, source)
-    assert recognizers.convert("light-cnn", source, out) == "light_cnn_29"
+    assert recognizers.convert_recognizer("light-cnn", source, out) == "light_cnn_29"
     name, arrays = load_converted(out)
     assert name == "light_cnn_29" and arrays.keys() == SHAPES[name].keys()
     for key, value in weights[name].items():
@@ -192,6 +195,30 @@ def test_the_optional_package_is_named(package, file, tmp_path, monkeypatch, cap
     assert error.startswith("error: ") and f"pip install {package}" in error and error.count("error:") == 1
 
 
+@pytest.mark.parametrize("version, old", [("1.13.1", True), ("2.5.1+cu121", True), ("2.6.0a0+git1", False),
+                                          ("2.6.0+cpu", False), ("2.10.0", False), ("3.0.0", False)])
+def test_a_pytorch_that_runs_what_it_reads_is_not_asked_to(version, old, tmp_path, monkeypatch):
+    """Below 2.6 ``weights_only`` can be got round (CVE-2025-32434)."""
+    asked = []
+
+    class Tensor:
+        pass
+
+    def load(path, map_location, weights_only):
+        asked.append((path, weights_only))
+        return {"not": "tensors"}
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__=version, load=load, Tensor=Tensor))
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"anything")
+    message = _message(read_state_dict, str(file))
+    if old:
+        assert not asked and f"PyTorch {version}" in message
+        assert "2.6 or later" in message and "pip install 'torch>=2.6'" in message and ".safetensors" in message
+    else:
+        assert asked == [(str(file), True)] and "holds no state dict" in message
+
+
 class _Intruder:
     """Unpickling one makes a folder."""
 
@@ -205,7 +232,7 @@ class _Intruder:
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_pickle_that_is_more_than_tensors_is_not_run(wrapped, tmp_path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=OPTIONAL)
     intruder, file = _Intruder(str(tmp_path / "ran")), tmp_path / "w.pth"
     if wrapped:
         torch.save({"state_dict": {"fc.weight": torch.ones(2)}, "extra": intruder}, file)
@@ -216,7 +243,7 @@ def test_a_pickle_that_is_more_than_tensors_is_not_run(wrapped, tmp_path):
 
 
 def test_checkpoints_that_hold_no_state_dict(tmp_path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=OPTIONAL)
     for content in ({"epoch": 3}, [torch.ones(2)], torch.ones(2)):
         torch.save(content, tmp_path / "w.pth")
         assert "holds no state dict" in _message(read_state_dict, str(tmp_path / "w.pth"))
@@ -224,7 +251,7 @@ def test_checkpoints_that_hold_no_state_dict(tmp_path):
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
 def test_a_truncated_checkpoint(kept, tmp_path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=OPTIONAL)
     torch.save({"a": torch.ones(1000)}, tmp_path / "w.pth")
     whole = (tmp_path / "w.pth").read_bytes()
     (tmp_path / "w.pth").write_bytes(whole[:int(kept * len(whole))])
@@ -232,7 +259,7 @@ def test_a_truncated_checkpoint(kept, tmp_path):
 
 
 def test_a_broken_safetensors_file(tmp_path):
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason=OPTIONAL)
     (tmp_path / "w.safetensors").write_text("not tensors")
     assert "not a readable .safetensors file" in _message(read_state_dict, str(tmp_path / "w.safetensors"))
 
@@ -302,7 +329,7 @@ def test_settings_with_absent_and_exchanged_files_give_one_message(tmp_path):
 
 
 def test_a_raw_checkpoint_in_the_settings_tells_how_to_convert_it(tmp_path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason=OPTIONAL)
     torch.save({"a": torch.ones(3)}, tmp_path / "raw.pth")
     message = _message(load_recognizers, Config(root_dir=str(tmp_path), ir50_file="raw.pth"))
     assert "not a converted weight file" in message and "facegcn.assets ir50 --source CHECKPOINT" in message

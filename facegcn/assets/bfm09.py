@@ -15,8 +15,9 @@ import numpy as np
 
 from facegcn.assets import bfm_files as files
 from facegcn.assets import bfm_regions
+from facegcn.assets.converters import converter_version
 from facegcn.assets.matfile import read_arrays
-from facegcn.errors import BrokenFile, UserError
+from facegcn.errors import BrokenFile, ModelFileError, UserError, log
 from facegcn.morphable import MorphableModel
 
 _UNITS_PER_DECIMETRE = 1e5
@@ -35,7 +36,7 @@ class _Face(NamedTuple):
     skinmask: np.ndarray | None
 
 
-def convert(source: str, say=print) -> MorphableModel:
+def convert_bfm09(source: str, say=log.info) -> MorphableModel:
     """Makes the model.
 
     Args:
@@ -65,8 +66,9 @@ def convert(source: str, say=print) -> MorphableModel:
         return MorphableModel(
             mean_shape=face.mean_shape, id_basis=face.id_basis, exp_basis=face.exp_basis, mean_albedo=face.mean_albedo,
             albedo_basis=face.albedo_basis, triangles=face.triangles, landmarks=face.landmarks,
-            skin_index=skin, symmetry_pairs=pairs)
-    except ValueError as error:
+            skin_index=skin, symmetry_pairs=pairs,
+            made_by=converter_version("bfm09"))
+    except ModelFileError as error:
         raise UserError(f"the files of {source} make no face model: {error}; take them anew from their sources "
                         "(docs/bfm09.md)") from error
 

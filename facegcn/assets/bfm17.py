@@ -15,13 +15,15 @@ import numpy as np
 
 from facegcn.assets import bfm_regions
 from facegcn.assets.bfm_files import ALBEDO, EXPRESSION, IDENTITY
-from facegcn.errors import BrokenFile, UserError
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.assets.converters import converter_version
+from facegcn.errors import BrokenFile, ModelFileError, UserError, log
+from facegcn.landmarks import LANDMARK_COUNT
+from facegcn.morphable import MorphableModel
 
 _DECIMETRE = 0.01  # per millimetre
 
 
-def convert(source: str, landmarks: str | None, say=print) -> MorphableModel:
+def convert_bfm17(source: str, landmarks: str | None, say=log.info) -> MorphableModel:
     """Makes the model, with at most as many components as the paper uses of BFM09.
 
     Args:
@@ -50,8 +52,9 @@ def convert(source: str, landmarks: str | None, say=print) -> MorphableModel:
         return MorphableModel(
             mean_shape=mean_shape, id_basis=id_basis, exp_basis=exp_basis, mean_albedo=tone, albedo_basis=albedo_basis,
             triangles=_outward(mean_shape, triangles), landmarks=points,
-            skin_index=bfm_regions.skin_by_landmarks(mean_shape, points), symmetry_pairs=pairs)
-    except ValueError as error:
+            skin_index=bfm_regions.skin_by_landmarks(mean_shape, points), symmetry_pairs=pairs,
+            made_by=converter_version("bfm17"))
+    except ModelFileError as error:
         raise BrokenFile(source, f"makes no face model: {error}; take it anew from its source") from error
 
 

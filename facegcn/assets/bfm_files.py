@@ -14,7 +14,7 @@ import numpy as np
 
 from facegcn.assets.matfile import ArraySpec, AtLeast, check_arrays
 from facegcn.errors import BrokenFile
-from facegcn.morphable import LANDMARK_COUNT
+from facegcn.landmarks import LANDMARK_COUNT
 
 FULL_VERTICES = 53490  # BFM09 [Paysan et al. 2009]
 EXPRESSION_VERTICES = 53215  # the expression basis [Guo et al. 2018, 3DFace]
@@ -210,7 +210,7 @@ def has_sources(folder: str) -> bool:
 
 
 def read_files(folder: str) -> list[OfficialFile]:
-    """The files that a model is made of in a folder, of those that are there: what ``bfm09.convert`` opens.
+    """The files that a model is made of in a folder, of those that are there: what ``bfm09.convert_bfm09`` opens.
 
     Where neither all of ``PARTS`` nor ``FINISHED`` is there, those that it will open once the set is complete.
     """

@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import os
 import textwrap
-import zipfile
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-
-import numpy as np
+from dataclasses import dataclass
 
 from facegcn.assets import bfm_files
+from facegcn.assets.converters import CONVERTERS, converter_version
 from facegcn.assets.worlds import own_model_cure
 from facegcn.config import Config
-from facegcn.errors import BrokenFile, UserError
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.errors import BrokenFile, ModelFileError, UserError, log
+from facegcn.files import npz_headers, read_npz
+from facegcn.model_format import MADE_BY, check_model_file
 from facegcn.networks.frozen import FACENET, RECON, Interface, read_graph
 
 PRESENT, ABSENT, BROKEN, TO_BE_MADE = "present", "absent", "broken", "to be made"
 _WIDTH = 116  # of the printed table
 _FROZEN_COMPONENTS = bfm_files.IDENTITY + bfm_files.EXPRESSION + bfm_files.ALBEDO  # what FaceReconModel.pb gives
-_MODEL_SHAPES = {"mean_shape": "N3", "id_basis": "N3K", "exp_basis": "N3K", "mean_albedo": "N3", "albedo_basis": "N3K",
-                 "triangles": "F3", "landmarks": "L", "skin_index": "S", "symmetry_pairs": "P2", "uv": "N2"}
-_INDEX_ARRAYS = ("triangles", "landmarks", "skin_index", "symmetry_pairs")
 
 
 @dataclass
@@ -101,7 +96,7 @@ def list_assets(config: Config, mode: str = "test") -> list[Asset]:
 
 
 def require_assets(config: Config, mode: str) -> None:
-    """Passes when everything that a config needs is there and sound; prints what else there is to know of it.
+    """Passes when everything that a config needs is there and sound; logs what else there is to know of it.
 
     Args:
         config: the settings.
@@ -120,7 +115,7 @@ def require_assets(config: Config, mode: str) -> None:
                         + (" (and docs/bfm09.md)" if config.world == "bfm09" else ""))
     for asset in assets:
         if asset.note:
-            print(f"note: {asset.path} is {asset.note}")
+            log.info("note: %s is %s", asset.path, asset.note)
 
 
 def table(config: Config, assets: list[Asset]) -> str:
@@ -190,6 +185,8 @@ def _model_assets(config: Config) -> list[Asset]:
                   "triangles (F, 3), landmarks (68,), skin_index, symmetry_pairs (P, 2) int32", True, cure=cure)
     frozen = config.regressor == "frozen"
     _looked_into(model, lambda file: check_model(file, _FROZEN_COMPONENTS if frozen else None))
+    if model.status == PRESENT:
+        model.note = older_converter(path)
     if not official:
         return [model]
     parts = _part_assets(config.root_dir, path if model.status == PRESENT else None)
@@ -252,49 +249,27 @@ def _recognizer_asset(path, setting, title, command) -> Asset:
 
 # ---------------------------------------------------------------- looking into files
 def check_model(path: str, components: int | None = None) -> None:
-    """Checks a morphable model's ``.npz``: headers of its arrays, and the range of its indices.
+    """Checks a morphable model's file as ``MorphableModel.load`` does, but for the numbers in its bases.
 
     Args:
         path: the file.
         components: how many identity, expression and albedo components there must be together; None = any.
 
     Raises:
-        BrokenFile: names the array and what is wrong.
+        ModelFileError: names the array and what is wrong.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {name[:-4]: _header(archive, name) for name in archive.namelist() if name.endswith(".npy")}
-        with np.load(path, allow_pickle=False) as data:
-            indices = {name: data[name] for name in _INDEX_ARRAYS if name in found}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BrokenFile(path, f"is no whole .npz of arrays: {error}") from error
-    missing = [f.name for f in fields(MorphableModel) if f.name != "uv" and f.name not in found]
-    if missing:
-        raise BrokenFile(path, f"lacks the arrays {', '.join(missing)} (docs/model_format.md describes them)")
-    count = found["mean_shape"][0][0] if found["mean_shape"][0] else 0
-    letters = {"N": count, "3": 3, "2": 2, "L": LANDMARK_COUNT}
-    for name, expected in _MODEL_SHAPES.items():
-        shape, dtype = found.get(name, (None, None))
-        if shape is None:
-            continue
-        if len(shape) != len(expected) or any(letters.get(e, s) != s for e, s in zip(expected, shape)):
-            raise BrokenFile(path, f"array '{name}' has shape {shape}, expected ({', '.join(expected)})")
-        if dtype.kind not in ("iu" if name in indices else "f"):
-            raise BrokenFile(path, f"array '{name}' is {dtype}, expected {'int32' if name in indices else 'float32'}")
-    for name, array in indices.items():
-        if array.size and not 0 <= array.min() <= array.max() < count:
-            raise BrokenFile(path, f"array '{name}' has an index out of range: {array.min()}..{array.max()}, "
-                                   f"expected 0..{count - 1}")
-    total = sum(found[name][0][2] for name in ("id_basis", "exp_basis", "albedo_basis"))
+    headers = check_model_file(path)
+    total = sum(headers[name][0][2] for name in ("id_basis", "exp_basis", "albedo_basis"))
     if components is not None and total != components:
-        raise BrokenFile(path, f"has {total} identity, expression and albedo components, FaceReconModel.pb gives "
-                               f"{components}: the frozen regressor goes with BFM09 only; set regressor: resnet50")
+        raise ModelFileError(f"{path}: has {total} identity, expression and albedo components, FaceReconModel.pb gives "
+                             f"{components}: the frozen regressor goes with BFM09 only; set regressor: resnet50")
 
 
-def _header(archive, name):
-    """(shape, dtype) of one ``.npy`` in an ``.npz``."""
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    return shape, dtype
+def older_converter(path: str) -> str:
+    """A note where a converter of this package has made a model, in another version; else ''."""
+    headers = npz_headers(path)
+    made_by = str(read_npz(path, [MADE_BY])[MADE_BY]) if MADE_BY in headers else ""
+    name = made_by.partition(" ")[0]
+    if name not in CONVERTERS or made_by == converter_version(name):
+        return ""
+    return f"made by an older version of the converter: python -m facegcn.assets {name} makes it anew"

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from facegcn.assets import ict_albedo
+from facegcn.assets.converters import converter_version
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
 from facegcn.assets.ict_source import LAYOUT, IctSource, Layout, read_source
 from facegcn.assets.mouth_patch import mouth_patch
@@ -32,8 +33,8 @@ _SPREADS = {"jawOpen": 0.2, "mouthClose": 0.08, "jawForward": 0.15, "jawLeft": 0
 _SIDES_TOGETHER = 0.8  # correlation of the left and the right half of an expression
 
 
-def convert(source: str, albedo: str | None = None, region: str = "narrow", subdivide: int = 0,
-            layout: Layout = LAYOUT) -> MorphableModel:
+def convert_ict(source: str, albedo: str | None = None, region: str = "narrow", subdivide: int = 0,
+                layout: Layout = LAYOUT) -> MorphableModel:
     """Makes a model from ICT-FaceKit.
 
     Args:
@@ -61,7 +62,7 @@ def convert(source: str, albedo: str | None = None, region: str = "narrow", subd
         mean_shape=mesh.vertices, id_basis=mesh.identity, exp_basis=mesh.expression, mean_albedo=mean_albedo,
         albedo_basis=albedo_basis, triangles=mesh.triangles, landmarks=mesh.landmarks,
         skin_index=np.flatnonzero((mesh.kind == SKIN) & seen_from_front(mesh.vertices, mesh.triangles)),
-        symmetry_pairs=mirror_pairs(mesh.vertices, _MIRROR_TOLERANCE), uv=mesh.uv)
+        symmetry_pairs=mirror_pairs(mesh.vertices, _MIRROR_TOLERANCE), uv=mesh.uv, made_by=converter_version("ict"))
 
 
 # -------------------------------------------------------------------- steps

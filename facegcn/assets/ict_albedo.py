@@ -10,16 +10,15 @@ It is then made orthogonal. Colours are sRGB levels in [0, 255]; lengths decimet
 
 from __future__ import annotations
 
-import zipfile
-
 import cv2
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
-from facegcn.errors import UserError
-from facegcn.mesh.spectral import laplacian, smooth_functions
+from facegcn.errors import BrokenFile, UserError
+from facegcn.files import read_npz
+from facegcn.mesh.spectral import cotangent_laplacian, smooth_functions
 
 _TONE_SHARE = 0.65  # deviation of a measured basis' first component, a two-humped tone, in its units
 _SIDE_BLUR = 0.25  # decimetre
@@ -106,9 +105,9 @@ def made_up_skin(mesh: FaceMesh) -> np.ndarray:
 def _read_measured(path, index):
     """Mean and components (S, 3, 1 + K) in levels of the source vertices ``index``."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            mean, basis = data["mean"].astype(np.float64), data["basis"].astype(np.float64)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, ("mean", "basis"))
+        mean, basis = arrays["mean"].astype(np.float64), arrays["basis"].astype(np.float64)
+    except (FileNotFoundError, BrokenFile, ValueError) as error:
         raise UserError(f"--albedo {path} must be an .npz with the arrays 'mean' and 'basis': {error}") from error
     if mean.ndim != 2 or basis.ndim != 3 or mean.shape[1] != 3 or basis.shape[:2] != mean.shape:
         raise UserError(f"--albedo {path}: mean {mean.shape} and basis {basis.shape} should be (n, 3) and (n, 3, K)")
@@ -120,7 +119,7 @@ def _read_measured(path, index):
 
 def _even_sides(colors, vertices, triangles, eye_z):
     """Colours (S, 3, K) diffused behind the cheeks, where measured skin carries blots of ears and hair."""
-    stiffness, areas = laplacian(vertices, triangles)
+    stiffness, areas = cotangent_laplacian(vertices, triangles)
     mass = scipy.sparse.diags(areas)
     flat = colors.reshape(len(colors), -1)
     diffused = scipy.sparse.linalg.splu((mass + _SIDE_BLUR ** 2 * stiffness).tocsc()).solve(mass @ flat)

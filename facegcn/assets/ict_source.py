@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from facegcn.errors import UserError
+from facegcn.errors import BrokenFile, UserError, log
+from facegcn.files import read_npz
 
 WHERE_FROM = "clone https://github.com/ICT-VGL/ICT-FaceKit (MIT licence) and give its folder as --source"
 IDENTITIES, EXPRESSIONS = 100, 53  # in a complete checkout
@@ -127,10 +127,10 @@ def _check_range(path, name, index, count):
 
 
 def _warn_incomplete(folder, identities, expressions):
-    print(f"{folder}: {identities} identity and {expressions} expression modes")
+    log.info("%s: %s identity and %s expression modes", folder, identities, expressions)
     if identities < IDENTITIES or expressions < EXPRESSIONS:
-        print(f"warning: a complete checkout has {IDENTITIES} and {EXPRESSIONS}; "
-              "the model will know fewer faces and expressions")
+        log.warning("warning: a complete checkout has %s and %s; the model will know fewer faces and expressions",
+                    IDENTITIES, EXPRESSIONS)
 
 
 def _read_json(path):
@@ -214,10 +214,9 @@ def read_extract(path: str) -> IctSource:
     wanted = ("mean", "triangles", "identity_basis", "expression_basis", "expression_names", "landmarks68",
               "n_narrow")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"--source {path} is neither a folder nor a readable .npz: {error}") from error
+        arrays = read_npz(path)
+    except BrokenFile as error:
+        raise UserError(f"--source {path} is neither a folder nor a readable .npz: {error.reason}") from error
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks the arrays {', '.join(missing)}; {WHERE_FROM}")
@@ -231,7 +230,7 @@ def read_extract(path: str) -> IctSource:
         _check_range(path, name, arrays[name], count)
     eye = arrays["part"] > 0 if "part" in arrays else np.zeros(count, bool)
     if not eye.any():
-        print("warning: this extract has no eyeballs; the model will have holes at the eyes")
+        log.warning("warning: this extract has no eyeballs; the model will have holes at the eyes")
     return IctSource(arrays["mean"].astype(np.float32), arrays["identity_basis"].astype(np.float32),
                      arrays["expression_basis"].astype(np.float32), [str(n) for n in arrays["expression_names"]],
                      arrays["triangles"].astype(np.int32), eye, int(arrays["n_narrow"]),

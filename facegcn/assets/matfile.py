@@ -1,7 +1,8 @@
 """Reading MATLAB files that others made, with errors a user can act on.
 
 A file is described by ``ArraySpec``s. ``check_arrays`` looks at headers and index arrays only;
-``read_arrays`` reads what is asked for. Numbers in MATLAB files count from 1.
+``read_arrays`` reads what is asked for. Numbers in MATLAB files count from 1. Versions 5 to 7 are read by SciPy;
+version 7.3, which is HDF5 with MATLAB's attributes and its axes in reverse, by h5py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import scipy.io
 
@@ -20,6 +22,10 @@ from facegcn.errors import BrokenFile
 _HEADER = 128  # bytes before the first array of a version 5 file
 _NUMERIC = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_HDF5_CLASSES = {"float64": "double", "float32": "single"}  # where another program left MATLAB's attribute out
+_HDF5_RATIO = 2000  # size of an array over that of its file; zlib reaches about 1000
+#: What SciPy and h5py raise for a file that is damaged.
+_READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, zlib.error, struct.error)
 
 
 class AtLeast(NamedTuple):
@@ -127,39 +133,78 @@ def _check_range(path, name, array, spec):
 
 def _listed(path):
     """{name: (shape, class)} of a ``.mat`` file, from its headers."""
-    _check_container(path)
     try:
+        if _is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                return {name: (array.shape[::-1], _matlab_class(array)) for name, array in _hdf5_arrays(file, path)}
+        _check_length(path)
         return {name: (shape, matlab_class) for name, shape, matlab_class in scipy.io.whosmat(path)}
-    except (ValueError, TypeError, NotImplementedError, OSError, zlib.error, struct.error) as error:
+    except _READ_ERRORS as error:
         raise BrokenFile(path, f"is no readable MATLAB file: {error}") from error
 
 
 def _loaded(path, names):
-    """The named arrays that the file has, as SciPy reads them."""
+    """The named arrays that the file has, with MATLAB's axes."""
     if not names:
         return {}
     try:
+        if _is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                return {name: array[()].T for name, array in _hdf5_arrays(file, path) if name in names}
         arrays = scipy.io.loadmat(path, variable_names=names)
-    except (ValueError, TypeError, NotImplementedError, OSError, zlib.error, struct.error) as error:
+    except _READ_ERRORS as error:
         raise BrokenFile(path, f"cannot be read to its end ({error}); copy it anew") from error
     return {name: arrays[name] for name in names if name in arrays}
 
 
-def _check_container(path):
-    """Raises BrokenFile for version 7.3 files, other formats, and files that end too early.
+def _is_hdf5(path):
+    """Whether a file is of version 7.3; raises BrokenFile when it is of no version."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+    if header[:10] == b"MATLAB 7.3" or header.startswith(_HDF5):
+        return True
+    if len(header) < _HEADER or header[126:128] not in (b"IM", b"MI"):
+        raise BrokenFile(path, "is no MATLAB file (version 5 to 7.3)" if header else "is empty")
+    return False
+
+
+# ---------------------------------------------------------------- version 7.3
+def _hdf5_arrays(file, path):
+    """(name, dataset) of the arrays in a version 7.3 file; cells, structures and references are none of ours.
+
+    Raises:
+        BrokenFile: an array lies in another file, or says that it is larger than it can be.
+    """
+    for name in file:
+        array = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+        if not isinstance(array, h5py.Dataset) or array.attrs.get("MATLAB_empty"):
+            continue
+        if array.external or array.is_virtual:
+            raise BrokenFile(path, f"array '{name}' lies in another file; save it as one")
+        if array.nbytes > _HDF5_RATIO * os.path.getsize(path):
+            raise BrokenFile(path, f"array '{name}' would take {array.nbytes:,} bytes, the file has "
+                                   f"{os.path.getsize(path):,}: it is damaged; copy it anew")
+        yield name, array
+
+
+def _matlab_class(array):
+    """MATLAB's name of an HDF5 dataset's type."""
+    given = array.attrs.get("MATLAB_class")
+    kind = array.dtype.name
+    return (given.decode() if isinstance(given, bytes) else str(given)) if given is not None \
+        else _HDF5_CLASSES.get(kind, kind)
+
+
+# ---------------------------------------------------------------- versions 5 to 7
+def _check_length(path):
+    """Raises BrokenFile for files that end too early.
 
     MATLAB's file format documentation: each array of a version 5 file follows an 8-byte tag, data type and
     byte count.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        header = file.read(_HEADER)
-        if header[:10] == b"MATLAB 7.3" or header.startswith(_HDF5):
-            raise BrokenFile(path, "is a MATLAB v7.3 (HDF5) file, which this program does not read; in MATLAB: "
-                                   "load it and save it with save(name, '-v7', ...), or take the official file")
-        if len(header) < _HEADER or header[126:128] not in (b"IM", b"MI"):
-            raise BrokenFile(path, "is no MATLAB file (version 5 to 7)" if size else "is empty")
-        order = "<" if header[126:128] == b"IM" else ">"
+        order = "<" if file.read(_HEADER)[126:128] == b"IM" else ">"
         position = _HEADER
         while position < size:
             file.seek(position)

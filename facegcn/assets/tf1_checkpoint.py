@@ -3,15 +3,16 @@
 The texture network (``mesh_generator/...``) and, where it is there, the critic
 (``image_disc/...``) are read, recognised by their names and shapes, checked against the face
 model, and kept as ``released_weights.npz`` in a new run, which test mode uses and ``--restore``
-continues. Letters: E embedding width, M vertices of the coarsest mesh.
+continues. What the networks' variables are called and how large they are is asked of the networks
+themselves. Letters: E embedding width, M vertices of the coarsest mesh.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,8 @@ import tensorflow as tf
 from facegcn.assets.worlds import load_morphable
 from facegcn.config import Config
 from facegcn.errors import UserError
+from facegcn.files import read_npz, write_npz
+from facegcn.morphable import MorphableModel
 from facegcn.networks.frozen import FrozenFaceNet, FrozenRegressor
 from facegcn.runs import RunFolder
 
@@ -29,25 +32,27 @@ FULL_RENDER_EPOCH = 5
 _SCOPES = ("mesh_generator/", "image_disc/")
 #: What optimisers and averages keep beside a variable, under its name.
 _SLOT = re.compile(r"/(Adam(_\d+)?|Momentum|RMSProp(_\d+)?|ExponentialMovingAverage|biased|local_step)$")
-_ORDER = 6  # Chebyshev terms
-_LEVELS = 4  # meshes below the template, each with a quarter of the vertices
-_CHANNELS = 7  # of the refiner's input
-_CRITIC_WIDTHS = (16, 32, 64, 128, 256, 512)
+_DENSE = "mesh_generator/mesh_decoder/fc/weights"  # (E, 32 M)
+_COARSEST_FEATURES = 32  # that it gives each vertex of the coarsest mesh
 #: Names and shapes that tell the networks apart: (kind, first decoder layer, its width when wide).
 _KINDS = (("resnet", "mesh_generator/mesh_decoder/resblock1/filter1/weights", 64),
           ("normal", "mesh_generator/mesh_decoder/upconv1/weights", 32))
 #: How the released code makes the networks' inputs; its weights need the same.
-_RELEASED_INPUTS = {"residual": False, "delit": False, "relight": False, "visibility": "normal", "erosion": 9,
+_RELEASED_INPUTS = {"residual": False, "delit": False, "mirror": False, "relight": False,
+                    "visibility": "normal", "erosion": 9,
                     "sampling": "released"}
 
 
-def import_checkpoint(config: Config, source: str, epochs_done: int = FULL_RENDER_EPOCH) -> tuple[RunFolder, Config]:
+def import_checkpoint(config: Config, source: str, network_shapes: Callable[[Config, MorphableModel, int], dict],
+                      epochs_done: int = FULL_RENDER_EPOCH) -> tuple[RunFolder, Config]:
     """Makes a run folder out of a checkpoint.
 
     Args:
         config: its name, run folder and face model are used; the frozen networks must be set. Kind
             and widths of the texture network come from the checkpoint.
         source: as for ``read_checkpoint``.
+        network_shapes: takes config, morphable model and E; gives the shape of each variable of its networks, by
+            TF1 name.
         epochs_done: epochs that the schedule counts as done when the run is continued.
 
     Returns:
@@ -66,20 +71,22 @@ def import_checkpoint(config: Config, source: str, epochs_done: int = FULL_RENDE
     morphable = load_morphable(config)
     embedding = (FrozenRegressor(config.path(config.regressor_file), morphable.coefficient_count).feature_count
                  + FrozenFaceNet(config.path(config.facenet_file)).feature_count)
-    _check_shapes(source, arrays, config, coarsest_count(morphable.vertex_count), embedding)
+    _check_shapes(source, arrays, config, network_shapes(config, morphable, embedding))
     run = RunFolder.create(config)
-    np.savez(run.file(WEIGHTS_FILE), epochs_done=np.int64(epochs_done), **arrays)
+    write_npz(run.file(WEIGHTS_FILE), {"epochs_done": np.int64(epochs_done), **arrays}, compressed=False)
     run.save_config(config, vertices=morphable.vertex_count, coefficients=morphable.coefficient_count,
                     morphable=morphable.digest, imported_from=os.path.abspath(source))
     return run, config
 
 
 def imported_weights(run: RunFolder) -> dict[str, np.ndarray]:
-    """The arrays of an imported run by TF1 name, and its ``epochs_done``; empty for other runs."""
-    if not os.path.exists(run.file(WEIGHTS_FILE)):
-        return {}
-    with np.load(run.file(WEIGHTS_FILE), allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+    """The arrays of an imported run by TF1 name, and its ``epochs_done``; empty for other runs.
+
+    Raises:
+        BrokenFile: its file is damaged.
+    """
+    path = run.file(WEIGHTS_FILE)
+    return read_npz(path) if os.path.exists(path) else {}
 
 
 def read_checkpoint(source: str) -> dict[str, np.ndarray]:
@@ -140,102 +147,30 @@ def recognised_settings(arrays) -> dict:
                     f"{_KINDS[0][1]}) nor its 'normal' ({_KINDS[1][1]}); its decoder has: {found or 'nothing'}")
 
 
-def coarsest_count(vertex_count: int) -> int:
-    """M: vertices of the fourth mesh below the template, a quarter each time, rounded up."""
-    for _ in range(_LEVELS):
-        vertex_count = math.ceil(vertex_count / 4)
-    return vertex_count
-
-
-def _check_shapes(source, arrays, config, coarsest, embedding):
+def _check_shapes(source, arrays, config, expected):
     """Raises UserError with every missing, unknown and misfitting variable."""
-    expected = texture_shapes(config.model, config.wide, config.nz, coarsest, embedding)
-    if config.gan:
-        expected.update(critic_shapes(config.img_size))
     problems = [f"{name} is missing" for name in expected if name not in arrays]
     problems += [f"{name} is not part of the network" for name in arrays if name not in expected]
     problems += [f"{name} has shape {arrays[name].shape}, expected {shape}" for name, shape in expected.items()
                  if name in arrays and _squeezed(arrays[name].shape) != _squeezed(shape)]
     if problems:
         wide = "wide " if config.wide else ""
+        embedding, coarsest = expected[_DENSE][0], expected[_DENSE][1] // _COARSEST_FEATURES
         raise UserError(
             f"--source {source} does not fit the {wide}'{config.model}' network of this face model ({coarsest} "
             f"vertices in its coarsest mesh, embedding {embedding}, {config.img_size} pixels):\n  "
-            + "\n  ".join(problems) + _reason(arrays, coarsest, embedding))
+            + "\n  ".join(problems) + _reason(arrays.get(_DENSE), expected[_DENSE]))
 
 
-def _reason(arrays, coarsest, embedding):
+def _reason(dense, expected):
     """Which size of the face model or embedding the checkpoint was made for, where that is what differs."""
-    dense = arrays.get("mesh_generator/mesh_decoder/fc/weights", np.zeros((0,)))
-    if dense.ndim != 2 or dense.shape == (embedding, 32 * coarsest):
+    if dense is None or dense.ndim != 2 or dense.shape == expected:
         return ""
-    return (f"\nIt was trained with an embedding of {dense.shape[0]} and {dense.shape[1] / 32:g} vertices in the "
-            "coarsest mesh: use the morphable model and the frozen networks that it was trained with")
+    coarsest = dense.shape[1] / _COARSEST_FEATURES
+    return (f"\nIt was trained with an embedding of {dense.shape[0]} and {coarsest:g} vertices in the coarsest mesh: "
+            "use the morphable model and the frozen networks that it was trained with")
 
 
 def _squeezed(shape):
+    """Without axes of length 1: the released code's biases are (1, 1, F)."""
     return tuple(size for size in shape if size != 1)
-
-
-# ---------------------------------------------------------------- names and shapes of the released code
-def texture_shapes(kind: str, wide: bool, nz: int, coarsest: int, embedding: int) -> dict[str, tuple[int, ...]]:
-    """Shape of each variable of a texture network, by TF1 name.
-
-    Args:
-        kind: ``resnet`` or ``normal``.
-        wide: whether it has the wider layers.
-        nz: latent width of ``normal``.
-        coarsest: M.
-        embedding: E.
-    """
-    shapes = {}
-    _add_layer(shapes, "mesh_decoder/fc", embedding, 32 * coarsest)
-    if kind == "resnet":
-        _add_blocks(shapes, "mesh_decoder", (32, 64, 128, 256, 3) if wide else (32, 16, 16, 16, 3))
-        _add_blocks(shapes, "mesh_refiner", (_CHANNELS, 16, 32, 64, 128, 3) if wide else (_CHANNELS, 16, 32, 32, 16, 3))
-    else:
-        widths = (32, 32, 64, 128, 256) if wide else (32, 16, 16, 16, 16)
-        for i, (before, after) in enumerate(zip(widths, widths[1:]), 1):
-            _add_layer(shapes, f"mesh_decoder/upconv{i}", before * _ORDER, after)
-        _add_layer(shapes, "mesh_decoder", widths[-1] * _ORDER, 3)
-        shapes["mesh_generator/mesh_refiner/graph_conv0/weights"] = (_CHANNELS * _ORDER, 16)
-        # Down: 16, 16, 32, 64, 128. Up: 128, 64, 32, 16, with 64 and 32 skipped features before the first two.
-        for i, (before, after) in enumerate(((16, 16), (16, 32), (32, 64), (64, 128),
-                                             (128 + 64, 128), (128 + 32, 64), (64, 32), (32, 16)), 1):
-            _add_layer(shapes, f"mesh_refiner/graph_conv{i}", before * _ORDER, after)
-        _add_layer(shapes, "mesh_refiner/fc", 128 * coarsest, nz)
-        _add_layer(shapes, "mesh_refiner/fc2", nz, 128 * coarsest)
-        _add_layer(shapes, "mesh_refiner", 16 * _ORDER, 3)
-    shapes["mesh_generator/mesh_concat/weights"] = (6 * _ORDER, 3)
-    return shapes
-
-
-def critic_shapes(image_size: int) -> dict[str, tuple[int, ...]]:
-    """Shape of each variable of the critic, by TF1 name; its last kernel spans what five halvings leave."""
-    shapes = {}
-    for i, (before, after) in enumerate(zip((3, *_CRITIC_WIDTHS), _CRITIC_WIDTHS), 1):
-        size = 1 if i == 1 else 3
-        shapes[f"image_disc/conv{i}_1/weights"] = (size, size, before, after)
-        for name in ("bias", "BatchNorm/beta", "BatchNorm/moving_mean", "BatchNorm/moving_variance"):
-            shapes[f"image_disc/conv{i}_1/{name}"] = (after,)
-    size = math.ceil(image_size / 2 ** (len(_CRITIC_WIDTHS) - 1))
-    shapes["image_disc/outputs/weights"] = (size, size, _CRITIC_WIDTHS[-1], 1)
-    shapes["image_disc/outputs/bias"] = (1,)
-    return shapes
-
-
-def _add_layer(shapes, scope, before, after):
-    shapes[f"mesh_generator/{scope}/weights"] = (before, after)
-    shapes[f"mesh_generator/{scope}/bias"] = (after,)
-
-
-def _add_blocks(shapes, scope, widths):
-    """Residual blocks 1, 2, ...; a shortcut where the width changes."""
-    for i, (before, after) in enumerate(zip(widths, widths[1:]), 1):
-        block = f"mesh_generator/{scope}/resblock{i}"
-        if before != after:
-            shapes[f"{block}/shortcut/weights"] = (before, after)
-        shapes[f"{block}/filter1/weights"] = (before * _ORDER, after)
-        shapes[f"{block}/bias_relu1/bias"] = (after,)
-        shapes[f"{block}/filter2/weights"] = (after * _ORDER, after)
-        shapes[f"{block}/bias_relu2/bias"] = (after,)

@@ -15,7 +15,7 @@ from facegcn import files
 from facegcn.assets import bfm09, bfm_files
 from facegcn.config import Config
 from facegcn.errors import BinFileError, BrokenFile, ModelFileError, UserError
-from facegcn.fitting import landmark_targets
+from facegcn.landmarks import landmark_targets
 from facegcn.morphable import MorphableModel
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos
@@ -46,7 +46,7 @@ def load_morphable(config: Config) -> MorphableModel:
     if config.world == "bfm09" and not config.model_file and not os.path.exists(path) \
             and bfm_files.has_sources(config.root_dir):
         log.info("making %s from the official files in %s", path, config.root_dir)
-        bfm09.convert(config.root_dir).save(path)
+        bfm09.convert_bfm09(config.root_dir).save(path)
     if not os.path.exists(path):
         cure = own_model_cure(config.world) if config.model_file else _CURES[config.world].format(path=path)
         raise UserError(f"the morphable model {path} is not there: {cure}")
@@ -117,7 +117,7 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
             names = packed_file.read_companion(path).names
             return _made_photos(path, names, files.read_npz(truth_path, ["albedo"])["albedo"])
         except (BinFileError, BrokenFile, FileNotFoundError) as error:
-            log.warning("%s; it is made anew", error)
+            log.warning("the kept portraits cannot be used and are made anew: %s", error)
     log.info("making %d portraits with known truth: %s", count, path)
     names, albedo = [f"made_{number:06d}" for number in range(count)], []
     packed_file.write_bin(path, names, _pictures(config, morphable, count, albedo))

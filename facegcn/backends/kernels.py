@@ -1,8 +1,8 @@
-"""The rasterizer's inner loops, compiled by Numba. Importing this module needs Numba.
+"""The inner loops of the rasterizer, the gathers and the normals, compiled by Numba.
 
 Every loop works on one image (or mesh) and releases Python's lock, so that callers may run images
 in threads. ``rasterizer`` and ``geometry`` hold the public functions and the meaning of the arrays;
-``rasterizer_tensorflow`` computes the same in TensorFlow operations.
+``tensorflow_rasterizer`` computes the same in TensorFlow operations.
 
 Pixel coordinates here are doubled and homogeneous: X = (x + w) W and Y = (w - y) H, so that the
 centre of column c is X = (2c + 1) w, an exact product.

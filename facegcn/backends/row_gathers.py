@@ -1,8 +1,8 @@
 """Gather and scatter-add of rows, each the other's gradient.
 
 TensorFlow's own gradient of a gather is a scatter in one thread that takes longer than all the
-rest of a training step; here a compiled Numba loop does it where Numba is installed and the
-work is on the CPU, and ``tf.math.unsorted_segment_sum`` elsewhere.
+rest of a training step; here a compiled Numba loop does it on the CPU, and
+``tf.math.unsorted_segment_sum`` on a GPU.
 
 Letters: B images, N rows, C channels; an index of shape (M, K) is shared by the images.
 """
@@ -16,10 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-try:
-    from facegcn.backends import kernels
-except ImportError:  # Numba has no wheel for this platform
-    kernels = None
+from facegcn.backends import kernels
 
 _TENSORFLOW_ALIGNMENT = 64  # bytes
 
@@ -27,22 +24,19 @@ BACKENDS = ("auto", "numba", "tensorflow")
 
 
 def resolve_backend(backend: str = "auto") -> str:
-    """The implementation to use: ``numba`` on a CPU where Numba is installed, else ``tensorflow``.
+    """The implementation to use: ``numba`` where TensorFlow computes on the CPU, ``tensorflow`` on a GPU.
 
     Args:
         backend: ``auto``, or one of the two by name.
 
     Raises:
-        ValueError: an unknown name, or ``numba`` where Numba is not installed.
+        ValueError: an unknown name.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend == "numba" and kernels is None:
-        raise ValueError("backend 'numba' needs the package numba; install it or use 'tensorflow'")
     if backend != "auto":
         return backend
-    on_gpu = bool(tf.config.get_visible_devices("GPU"))
-    return "tensorflow" if kernels is None or on_gpu else "numba"
+    return "tensorflow" if tf.config.get_visible_devices("GPU") else "numba"
 
 
 def map_images(function, count: int) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
+from facegcn.graph import ChebConv, MeshPool
+
 
 def naive_decimate(vertices, triangles, target: int) -> np.ndarray:
     """Vertices kept by quadric edge collapse that looks at every edge and every face each time."""
@@ -78,12 +80,12 @@ def _screen_weights(corners, column, row):
     return areas / tf.reduce_sum(areas, axis=1, keepdims=True)
 
 
-def naive_draw(clip, triangles, colour_sets, pixels: int) -> list:
+def naive_draw(clip, triangles, color_sets, pixels: int) -> list:
     """The same; every colour set is rasterized anew, and the gradient is TensorFlow's."""
     pictures = []
-    for colours in colour_sets:
+    for colors in color_sets:
         ids, weights = naive_rasterize(clip, triangles, pixels, pixels)
-        corners = tf.gather(colours, tf.gather(triangles, tf.maximum(ids, 0)), axis=1, batch_dims=1)
+        corners = tf.gather(colors, tf.gather(triangles, tf.maximum(ids, 0)), axis=1, batch_dims=1)
         pictures.append(tf.reduce_sum(corners * weights[..., None], axis=3))
     return pictures
 
@@ -96,47 +98,50 @@ def coo_tensor(matrix) -> tf.SparseTensor:
     return tf.SparseTensor(indices, matrix.data.astype(np.float32), matrix.shape)
 
 
-class NaiveChebConv(keras.layers.Layer):
-    """``graph.ChebConv`` on (B, N, F_in) by COO products, always on F_in features, no gradient of its own."""
+class NaiveChebConv(ChebConv):
+    """``graph.ChebConv``, vertex-major, by COO products: always on F_in features, no gradient of its own."""
 
-    def __init__(self, filters, laplacian, order=6, activation=None, use_bias=True):
-        super().__init__()
-        self.filters, self.order, self.use_bias = filters, order, use_bias
-        self.activation = keras.activations.get(activation)
-        self.shifted = coo_tensor(laplacian - sp.identity(laplacian.shape[0]))
-
-    def build(self, shape):
-        """Makes the weights, in the layout of ``graph.ChebConv``."""
-        self.kernel = self.add_weight(shape=(shape[-1] * self.order, self.filters), initializer="he_normal")
-        if self.use_bias:
-            self.bias = self.add_weight(shape=(self.filters,), initializer="zeros")
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._shifted = coo_tensor(self._laplacian - sp.identity(self._laplacian.shape[0]))
 
     def call(self, x):
-        """Convolves (B, N, F_in)."""
-        batch, features = tf.shape(x)[0], x.shape[2]
-        terms = [tf.reshape(tf.transpose(x, (1, 2, 0)), (x.shape[1], features * batch))]
+        """Convolves (N, B, F_in)."""
+        batch, features = tf.shape(x)[1], x.shape[2]
+        terms = [tf.reshape(tf.transpose(x, (0, 2, 1)), (x.shape[0], features * batch))]
         for k in range(1, self.order):
-            product = tf.sparse.sparse_dense_matmul(self.shifted, terms[-1])
+            product = tf.sparse.sparse_dense_matmul(self._shifted, terms[-1])
             terms.append(product if k == 1 else 2.0 * product - terms[-2])
-        stacked = tf.reshape(tf.stack(terms), (self.order, x.shape[1], features, batch))
-        stacked = tf.reshape(tf.transpose(stacked, (3, 1, 2, 0)), (batch, x.shape[1], features * self.order))
+        stacked = tf.reshape(tf.stack(terms), (self.order, x.shape[0], features, batch))
+        stacked = tf.reshape(tf.transpose(stacked, (1, 3, 2, 0)), (x.shape[0], batch, features * self.order))
         result = tf.matmul(stacked, self.kernel)
         return self.activation(result + self.bias if self.use_bias else result)
 
 
-class NaiveMeshPool(keras.layers.Layer):
-    """``graph.MeshPool`` on (B, N, F) by a COO product."""
+class NaiveMeshPool(MeshPool):
+    """``graph.MeshPool``, vertex-major, by a COO product."""
 
-    def __init__(self, matrix):
-        super().__init__()
-        self.matrix = coo_tensor(matrix)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._coo = coo_tensor(self._matrix)
 
     def call(self, x):
-        """Samples (B, N, F)."""
-        batch, features = tf.shape(x)[0], x.shape[2]
-        flat = tf.reshape(tf.transpose(x, (1, 2, 0)), (x.shape[1], features * batch))
-        sampled = tf.reshape(tf.sparse.sparse_dense_matmul(self.matrix, flat), (-1, features, batch))
-        return tf.ensure_shape(tf.transpose(sampled, (2, 0, 1)), (None, self.matrix.shape[0], features))
+        """Samples (N, B, F)."""
+        batch, features = tf.shape(x)[1], x.shape[2]
+        sampled = tf.sparse.sparse_dense_matmul(self._coo, tf.reshape(x, (x.shape[0], batch * features)))
+        return tf.ensure_shape(tf.reshape(sampled, (-1, batch, features)), (self._matrix.shape[0], None, features))
+
+
+def naive_network(network: keras.Model) -> keras.Model:
+    """A texture network of ``model`` again, with the same weights, its graph layers replaced by naive ones."""
+    naive_layers = {ChebConv: NaiveChebConv, MeshPool: NaiveMeshPool}
+
+    def naive(layer):
+        return naive_layers.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    result = keras.models.clone_model(network, clone_function=naive)
+    result.set_weights(network.get_weights())
+    return result
 
 
 # ---------------------------------------------------------------- packed images

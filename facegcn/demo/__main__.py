@@ -8,6 +8,7 @@ import sys
 from facegcn.backends import start
 from facegcn.config import load_config
 from facegcn.errors import UserError, guarded, log
+from facegcn.files import check_writable
 
 
 def parse_arguments(arguments=None):
@@ -30,6 +31,8 @@ def run(args) -> int:
     # The ranges are those of the settings.
     load_config(None, {"demo_vertices": args.vertices}, source="--vertices")
     load_config(None, {"seed": args.seed}, source="--seed")
+    for path in filter(None, (args.out, args.preview)):
+        check_writable(path)
     start.tensorflow()
     from facegcn.demo.face import make_demo_face
     from facegcn.demo.preview import write_preview

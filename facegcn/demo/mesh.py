@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
+from skimage.measure import points_in_poly
 
 from facegcn.demo import parts, surface
 from facegcn.demo.parts import BOTTOM, TOP, Half
-from facegcn.demo.triangulation import flip_edges, in_polygon, recover_edges, turns
+from facegcn.demo.triangulation import flip_edges, recover_edges, turns
 
 SIDE = 97.0  # template coordinate s of the skin's border
 LLOYD_STEPS = 14
@@ -254,9 +255,9 @@ def _on_skin(st, sites, outline):
     """Whether points lie inside the border's polygon and outside the holes'."""
     groups = outline.groups
     ring = [groups["upper midline"][:1], groups["border"], groups["lower midline"][::-1], groups["upper midline"][::-1]]
-    skin = in_polygon(st, sites[np.concatenate(ring)])
+    skin = points_in_poly(st, sites[np.concatenate(ring)])
     for name in ("eye", "nostril", "mouth"):
-        skin &= ~in_polygon(st, sites[groups[name]])
+        skin &= ~points_in_poly(st, sites[groups[name]])
     return skin
 
 

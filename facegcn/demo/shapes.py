@@ -14,6 +14,28 @@ from facegcn.demo import parts, surface
 
 LID_STEPS = np.linspace(0, 1, 6)  # of the lids' path over the eyeball
 
+# The spreads below were chosen by eye on preview sheets (``--preview``) of random faces: as wide as they stay human.
+# The last number of each is how men differ from women, as in ``Rig.identity``: added per unit of a common factor.
+
+#: How much each feature of ``surface.relief_fields`` varies: share of its height per standard deviation.
+FEATURE_SPREADS = {
+    "nose": (.11, .2), "socket": (.12, .3), "brow ridge": (.5, .7), "glabella": (.5, .4), "forehead": (.8, -.3),
+    "temple": (.5, 0), "cheekbone": (.4, -.1), "cheek": (.8, -.3), "cheek hollow": (.8, .2), "muzzle": (.5, 0),
+    "nasolabial fold": (.6, .2), "philtrum": (.4, 0), "upper lip": (.22, -.4), "lower lip": (.2, -.4),
+    "mouth corner": (.5, 0), "chin fold": (.4, .1), "chin": (.35, .4), "jaw": (.9, .4), "tear trough": (.5, .1)}
+
+#: Bulges that the mean face has not: height in mm per standard deviation, below 0 a hollow; centre |x|, y and radii
+#: in mm, as for ``surface.bump``.
+BULGES = {
+    "bridge of the nose": (0.9, (0, -12, 6, 9), .3), "tip of the nose": (1.1, (0, -37, 9, 9), .1),
+    "root of the nose": (-0.8, (0, 4, 8, 8), 0), "wings of the nose": (0.7, (12, -41, 6, 7), .1),
+    "angles of the jaw": (1.7, (52, -82, 26, 24), .5), "cheeks": (2.0, (40, -52, 20, 20), -.2),
+    "under the chin": (2.5, (0, -122, 40, 18), 0), "sides of the chin": (1.0, (20, -98, 14, 14), .2),
+    "cheekbone arches": (1.3, (62, -14, 14, 10), 0), "under the brows": (1.0, (30, 14, 16, 6), .2),
+    "under the eyes": (0.7, (31, -13, 13, 5), 0), "middle of the forehead": (1.2, (0, 48, 26, 20), -.2),
+    "over the upper lip": (1.0, (0, -57, 14, 8), 0), "beside the mouth": (1.2, (33, -78, 14, 14), -.2),
+    "point of the chin": (1.2, (0, -106, 8, 7), .2)}
+
 
 class Rig:
     """Displacement fields over a template, and how its eyes and mouth follow them."""
@@ -98,27 +120,13 @@ class Rig:
         def add(field, male=0.0):
             rows.append((field, male))
 
-        spread = {"nose": (.11, .2), "socket": (.12, .3), "brow ridge": (.5, .7), "glabella": (.5, .4),
-                  "forehead": (.8, -.3), "temple": (.5, 0), "cheekbone": (.4, -.1), "cheek": (.8, -.3),
-                  "cheek hollow": (.8, .2), "muzzle": (.5, 0), "nasolabial fold": (.6, .2), "philtrum": (.4, 0),
-                  "upper lip": (.22, -.4), "lower lip": (.2, -.4), "mouth corner": (.5, 0), "chin fold": (.4, .1),
-                  "chin": (.35, .4), "jaw": (.9, .4), "tear trough": (.5, .1)}
-        for name, (share, male) in spread.items():
+        for name, (share, male) in FEATURE_SPREADS.items():
             add(share * relief[name][:, None] * along[:, 0], male)
-        for field, male in self._outward_fields():
-            add(field[:, None] * along[:, 0], male)
+        for height, place, male in BULGES.values():
+            add((height * self.bump(*place))[:, None] * along[:, 0], male)
         for field, male in self._warp_fields():
             add(field, male)
         return np.array([f for f, _ in rows]), np.array([m for _, m in rows])
-
-    def _outward_fields(self):
-        """Further relief per standard deviation, along the outward direction."""
-        b = self.bump
-        return [(0.9 * b(0, -12, 6, 9), .3), (1.1 * b(0, -37, 9, 9), .1), (-0.8 * b(0, 4, 8, 8), 0),
-                (0.7 * b(12, -41, 6, 7), .1), (1.7 * b(52, -82, 26, 24), .5), (2.0 * b(40, -52, 20, 20), -.2),
-                (2.5 * b(0, -122, 40, 18), 0), (1.0 * b(20, -98, 14, 14), .2), (1.3 * b(62, -14, 14, 10), 0),
-                (1.0 * b(30, 14, 16, 6), .2), (0.7 * b(31, -13, 13, 5), 0), (1.2 * b(0, 48, 26, 20), -.2),
-                (1.0 * b(0, -57, 14, 8), 0), (1.2 * b(33, -78, 14, 14), -.2), (1.2 * b(0, -106, 8, 7), .2)]
 
     def _warp_fields(self):
         """Shifts and stretches of the features per standard deviation."""

@@ -1,4 +1,4 @@
-"""Planar triangulation helpers of the procedural face's mesh: kept edges, flips, polygons."""
+"""Planar triangulation helpers of the procedural face's mesh: kept edges and flips."""
 
 from __future__ import annotations
 
@@ -48,16 +48,6 @@ def recover_edges(triangles, plane, edges):
             place(two, d, q, c)
             if {c, d}.isdisjoint((a, b)) and turn(a, b, c) * turn(a, b, d) < 0:
                 crossing.append((c, d) if turn(a, b, c) > 0 else (d, c))
-
-
-def in_polygon(points, corners):
-    """Whether points (n, 2) lie in the polygon with these corners (even-odd rule)."""
-    inside = np.zeros(len(points), bool)
-    x, y = points.T
-    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0)):
-        if ay != by:
-            inside ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) / (by - ay) * (bx - ax))
-    return inside
 
 
 def flip_edges(triangles, plane, points):

@@ -36,7 +36,7 @@ from facegcn.identity.torch_weights import (
     read_state_dict,
     save_converted,
 )
-from facegcn.morphable import FIVE_POINT_LANDMARKS
+from facegcn.landmarks import FIVE_POINT_LANDMARKS
 
 #: ArcFace's template, pixel centres of a 112 picture: eyes, nose tip, mouth corners.
 ARCFACE_TEMPLATE = ((38.29459953, 51.69630051), (73.53179932, 51.50139999), (56.02519989, 71.73660278),
@@ -150,7 +150,7 @@ ARCHITECTURES = {
                          True, _SUPERFLUOUS)}
 
 
-def convert(command: str, source: str, out: str) -> str:
+def convert_recognizer(command: str, source: str, out: str) -> str:
     """Converts a published checkpoint; the version of LightCNN-29 is recognised by its feature layer.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from facegcn.errors import UserError
-from facegcn.files import NPZ_ERRORS
+from facegcn.errors import BrokenFile, UserError
+from facegcn.files import read_npz, write_npz
 
 FORMAT = 1  # of the converted files
+_SAFE_TORCH = (2, 6)  # the first whose weights_only runs nothing of a file (CVE-2025-32434)
 
 
 class Slot(NamedTuple):
@@ -142,6 +144,12 @@ def _read_torch(path):
     except ImportError as error:
         raise UserError(f"reading {path} needs PyTorch, an optional package: pip install torch "
                         "(its CPU version will do; only the conversion needs it)") from error
+    version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if version < _SAFE_TORCH:
+        needed = ".".join(map(str, _SAFE_TORCH))
+        raise UserError(f"PyTorch {torch.__version__} can be made to run programs by the file that it reads; reading "
+                        f"{path} needs {needed} or later: pip install 'torch>={needed}'; or save the checkpoint's "
+                        "state dict as .safetensors where you trust it")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -160,16 +168,14 @@ def _read_torch(path):
 
 # ---------------------------------------------------------------- our files
 def save_converted(path: str, architecture: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes float32 arrays under their PyTorch names, ``architecture`` and ``format``, as ``.npz``.
+    """Writes float32 arrays under their PyTorch names, ``architecture`` and ``format``, as an ``.npz``, whole.
 
     Raises:
         UserError: the file cannot be written.
     """
-    partial = f"{path}.partial.npz"
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        np.savez(partial, architecture=np.array(architecture), format=np.int32(FORMAT), **arrays)
-        os.replace(partial, path)
+        write_npz(path, {"architecture": np.array(architecture), "format": np.int32(FORMAT), **arrays},
+                  compressed=False)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
@@ -183,10 +189,9 @@ def load_converted(path: str) -> tuple[str, dict[str, np.ndarray]]:
     if not os.path.isfile(path):
         raise UserError(f"there is no weight file {path}")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
+        arrays = read_npz(path)
         architecture, version = str(arrays.pop("architecture")), int(arrays.pop("format"))
-    except (*NPZ_ERRORS, AttributeError, TypeError) as error:
+    except (BrokenFile, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} is not a converted weight file") from error
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}; convert it anew")

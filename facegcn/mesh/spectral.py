@@ -7,7 +7,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 
-def laplacian(vertices: np.ndarray, triangles: np.ndarray) -> tuple:
+def cotangent_laplacian(vertices: np.ndarray, triangles: np.ndarray) -> tuple:
     """Cotangent Laplacian and lumped areas (Pinkall and Polthier 1993).
 
     Args:
@@ -53,7 +53,7 @@ def smooth_functions(vertices: np.ndarray, triangles: np.ndarray, count: int) ->
     """
     if not 0 < count < len(vertices):
         raise ValueError(f"count must lie in 1..{len(vertices) - 1}, got {count}")
-    stiffness, areas = laplacian(vertices, triangles)
+    stiffness, areas = cotangent_laplacian(vertices, triangles)
     mass = scipy.sparse.diags(areas / areas.sum())
     start = np.random.default_rng(0).normal(size=len(vertices))  # else ARPACK's start is random
     values, functions = scipy.sparse.linalg.eigsh(stiffness, count, mass, sigma=-0.01, which="LM", v0=start)

@@ -76,18 +76,6 @@ def loop_subdivision(vertex_count: int, triangles: np.ndarray) -> Subdivision:
     return Subdivision(matrix, _split(vertex_count, edges, triangles))
 
 
-def midpoint_subdivision(vertex_count: int, triangles: np.ndarray) -> Subdivision:
-    """One step that keeps the surface: old vertices stay, new ones are the middles of the edges.
-
-    Args:
-        vertex_count: N.
-        triangles: (F, 3) vertex indices.
-    """
-    edges = find_edges(triangles)
-    matrix = scipy.sparse.vstack([scipy.sparse.identity(vertex_count), _middles(vertex_count, edges)], format="csr")
-    return Subdivision(matrix, _split(vertex_count, edges, triangles))
-
-
 def _middles(vertex_count, edges):
     """(E, N): half of each end."""
     count = len(edges.ends)

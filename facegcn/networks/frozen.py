@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from facegcn.errors import UserError
+from facegcn.networks.graph_operations import check_operations
 from facegcn.networks.tf1_control_flow import node_name, without_branches
 
 
@@ -66,19 +67,13 @@ class FrozenGraph:
         output_shapes: of each output for one image, as it was computed.
 
     Raises:
-        UserError: the file is absent, no frozen graph, lacks some of the tensors (all are named), or
-            takes pictures of another size or channel count.
+        UserError: as ``read_graph``; or TensorFlow cannot run it on one picture.
     """
 
     def __init__(self, path: str, interface: Interface):
         self.path = path
         what, image, pixels, outputs, switches = interface
         graph_def, self.digest, self._batch = read_graph(path, interface)
-        inputs = {node_name(name) for name in (image, *switches)}
-        graph_def = without_branches(_cut(graph_def, outputs, inputs),
-                                     {node_name(name): value for name, value in switches.items()})
-        graph_def = _cut(graph_def, outputs, inputs)
-        _check_closed(path, graph_def, node_name(image), inputs)
         try:
             graph_def, self._weights = _rewritten(
                 graph_def, node_name(image), (self._batch, pixels, pixels, 3),
@@ -186,19 +181,30 @@ def resize_as_tf1(images, pixels: int) -> tf.Tensor:
 
 # ---------------------------------------------------------------- reading
 def read_graph(path: str, interface: Interface) -> tuple[tf.compat.v1.GraphDef, str, int | None]:
-    """A frozen network's graph, with the tensors of ``interface`` and an image input that takes its pictures.
+    """A frozen network's graph between the image input and the outputs of ``interface``, checked but not yet run.
+
+    Branches that the switches rule out, functions, and what the outputs do not depend on are left out.
 
     Returns:
         (graph, hash of the file as 16 hexadecimal digits, batch size that it was frozen for; None = any).
 
     Raises:
         UserError: the file is absent or no frozen graph, lacks some of the tensors (all are named), or
-            takes pictures of another size or channel count.
+            takes pictures of another size or channel count; is not frozen, needs other inputs, or asks for
+            operations that are not run here (``facegcn.networks.graph_operations``).
     """
-    graph_def, digest = _graph_file(path, interface.what)
+    what, image, pixels, outputs, switches = interface
+    graph_def, digest = _graph_file(path, what)
     nodes = {node.name: node for node in graph_def.node}
-    _check_names(path, interface.what, nodes, (interface.image, *interface.switches, *interface.outputs))
-    return graph_def, digest, _declared_batch(path, nodes[node_name(interface.image)], interface.pixels)
+    _check_names(path, what, nodes, (image, *switches, *outputs))
+    batch = _declared_batch(path, nodes[node_name(image)], pixels)
+    inputs = {node_name(name) for name in (image, *switches)}
+    graph_def = without_branches(_cut(graph_def, outputs, inputs),
+                                 {node_name(name): value for name, value in switches.items()})
+    graph_def = _cut(graph_def, outputs, inputs)
+    _check_closed(path, graph_def, node_name(image), inputs)
+    check_operations(path, graph_def)
+    return graph_def, digest, batch
 
 
 def _graph_file(path, what):
@@ -310,7 +316,7 @@ def _cut(graph_def, outputs, inputs):
         if name in nodes and name not in needed:
             needed.add(name)
             waiting.extend(node_name(source) for source in nodes[name].input if name not in inputs)
-    result = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
+    result = tf.compat.v1.GraphDef(versions=graph_def.versions)  # without its functions
     for node in graph_def.node:
         if node.name in needed:
             result.node.add().CopyFrom(node)
@@ -325,7 +331,7 @@ def _rewritten(graph_def, image, image_shape, switches):
     Returns:
         (GraphDef, weights by the name of the placeholder that takes them).
     """
-    result, weights = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library), {}
+    result, weights = tf.compat.v1.GraphDef(versions=graph_def.versions), {}
     for node in graph_def.node:
         if node.name == image:
             _add_placeholder(result, image, tf.float32, image_shape)
@@ -346,7 +352,8 @@ def _rewritten(graph_def, image, image_shape, switches):
             kept = result.node.add()
             kept.CopyFrom(node)
             kept.device = ""  # the machine it was frozen on
-            kept.attr.pop("_class", None)  # colocation with variables that freezing removed
+            for hint in [key for key in kept.attr if key.startswith("_")]:
+                del kept.attr[hint]  # colocation with variables that freezing removed, other gradients, compilers
     return result, weights
 
 

@@ -14,11 +14,9 @@ from keras import layers
 
 from facegcn.errors import BrokenFile, UserError
 from facegcn.files import read_npz, write_npz
-from facegcn.morphable import MorphableModel
+from facegcn.morphable import PART_SCALES, MorphableModel
 from facegcn.networks.frozen import FrozenRegressor
 
-#: Typical size of each part of the coefficients; the network's outputs are multiplied by it.
-PART_SCALES = {"id": 1.0, "exp": 1.0, "tex": 1.0, "angles": 0.3, "gamma": 0.3, "translation": 0.2}
 _FLOAT16_ERROR = 2.0 ** -11  # float16 keeps eleven binary digits
 _SMALL_WIDTHS = (24, 40, 64, 96, 160)
 
@@ -64,7 +62,7 @@ def build_regressor(kind: str, morphable: MorphableModel, image_size: int, inner
         raise ValueError(f"unknown regressor '{kind}', expected 'small', 'resnet50' or 'frozen'")
     parts = [layers.Rescaling(scale, name=f"{name}_scale")(
                  layers.Dense(size, kernel_initializer="zeros", name=name)(seen))
-             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes)]
+             for (name, scale), size in zip(PART_SCALES.items(), morphable.part_sizes) if size]
     coefficients = layers.Concatenate(name="coefficients")(parts)
     return keras.Model(image, [coefficients, features], name=f"regressor_{kind}")
 

@@ -21,7 +21,7 @@ def without_branches(graph_def, known: dict[str, bool]):
     """A graph in which the conditionals that depend on known booleans alone are gone.
 
     Args:
-        graph_def: a TF1 GraphDef; not changed.
+        graph_def: a TF1 GraphDef, whose functions are left out; not changed.
         known: values of boolean nodes by name.
 
     Returns:
@@ -31,7 +31,7 @@ def without_branches(graph_def, known: dict[str, bool]):
     branches = _Branches(known)
     for node in _in_order(graph_def):
         branches.visit(node)
-    result = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
+    result = tf.compat.v1.GraphDef(versions=graph_def.versions)
     for node in graph_def.node:
         if node.name in branches.gone:
             continue

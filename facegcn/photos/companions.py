@@ -1,7 +1,6 @@
-"""What comes along with a set of photos: a list of landmarks, and skin masks or label maps.
+"""The skin masks or label maps that come along with a set of photos.
 
-CelebA (Liu et al. 2015) lists five points a photo in one file; CelebAMask-HQ (Lee et al. 2020) has a binary
-mask for each part of a face. Both are read as they are published.
+CelebAMask-HQ (Lee et al. 2020) has a binary mask for each part of a face; it is read as published.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import cv2
 import numpy as np
 
 from facegcn.errors import MaskError, UserError
-from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 from facegcn.photos import reading
 
 #: Parts of CelebAMask-HQ; their label is the place in this list, counted from 1. A later part hides earlier ones.
@@ -21,7 +19,6 @@ CELEBAMASK_PARTS = ("skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow
                     "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth")
 _PHOTOS_A_FOLDER = 2000  # CelebAMask-HQ-mask-anno/0 has the parts of the photos 0 to 1999, and so on
 _SMALLEST_MASK = 0.25  # of the photo's width: a smaller mask is taken for a mistake
-_HEADER_LINES = 2  # of CelebA's list: the count, the names of the columns
 
 
 @dataclass(frozen=True)
@@ -57,49 +54,6 @@ def label_numbers(text: str | None) -> tuple[int, ...]:
             raise UserError(f"--skin-labels {text}: '{word}' is no whole number and no part of CelebAMask-HQ; write "
                             f"for example 1,2,10, or names out of {', '.join(CELEBAMASK_PARTS)}")
     return tuple(numbers)
-
-
-# ---------------------------------------------------------------- landmarks
-def read_landmark_list(path: str) -> dict[str, np.ndarray]:
-    """Landmarks of many photos from one file, such as CelebA's ``list_landmarks_celeba.txt``.
-
-    Each line is a file name and the x and y of 5 or 68 points, between spaces or commas, in the orders of
-    ``reading.read_points``. The first two lines may be a count and the columns' names.
-
-    Returns:
-        (5, 2) or (68, 2) float32 by file name without its ending, pixels of the photo.
-
-    Raises:
-        UserError: absent, or a line is something else; names the line.
-    """
-    found = {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--landmarks {path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        words = line.replace(",", " ").split()
-        points = _points(words[1:])
-        if points is not None:
-            found[os.path.splitext(words[0])[0]] = points
-        elif words and number > _HEADER_LINES:
-            raise UserError(f"--landmarks {path}, line {number}: expected a file name and 10 numbers, x and y of "
-                            f"{reading.POINT_ORDER}, or 136; got '{line[:80]}'")
-    if not found:
-        raise UserError(f"--landmarks {path}: no line has a file name and the numbers of 5 or 68 points")
-    return found
-
-
-def _points(words):
-    """(P, 2) float32, or None when these are not the numbers of 5 or 68 points."""
-    if len(words) not in (2 * len(FIVE_POINT_LANDMARKS), 2 * LANDMARK_COUNT):
-        return None
-    try:
-        points = np.array([float(word) for word in words], np.float32).reshape(-1, 2)
-    except ValueError:
-        return None
-    return points if np.isfinite(points).all() else None
 
 
 # ---------------------------------------------------------------- masks

@@ -12,7 +12,7 @@ import tensorflow as tf
 from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.files import read_npz
-from facegcn.fitting import landmark_targets
+from facegcn.landmarks import landmark_targets
 from facegcn.photos import packed_file
 
 _READ_TOGETHER = 32  # records fetched by one call

@@ -18,8 +18,8 @@ import tqdm
 
 from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
-from facegcn.files import check_name, write_text
-from facegcn.morphable import LANDMARK_COUNT
+from facegcn.files import check_name, check_writable, write_text
+from facegcn.landmarks import LANDMARK_COUNT, five_points, points_beside, write_points
 from facegcn.photos import packed_file, reading
 from facegcn.photos.companions import MaskSource, own_mask
 from facegcn.photos.skin import crop_mask
@@ -81,7 +81,7 @@ def load_segmented(path: str, size: int) -> Item:
         Rejected: unreadable, no alpha, another size, no skin at all, or a bad landmark file.
     """
     try:
-        rgba, points = reading.read_image(path), reading.points_beside(path)
+        rgba, points = reading.read_image(path), points_beside(path)
     except PhotoError as error:
         raise Rejected(str(error)) from error
     return Item(_stem(path), checked_rgba(rgba, size), points)
@@ -122,7 +122,7 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
     """
     try:
         image, points = reading.read_image(path), (listed or {}).get(_stem(path))
-        points = reading.points_beside(path) if points is None else points
+        points = points_beside(path) if points is None else points
         aligned = reading.align_photo(image, points, five_points_3d, size)
         mask = own_mask(path, image.shape[:2], aligned.crop, masks)
     except (PhotoError, MaskError) as error:
@@ -161,7 +161,8 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
 
     Raises:
         BinFileError: as ``packed_file.write_bin``.
-        OSError: a file cannot be written; before any image is loaded where the folder is to blame.
+        UserError: as ``files.check_writable``, before any image is loaded.
+        OSError: a file cannot be written.
     """
     started, summary, points, shown = time.perf_counter(), Summary(out), [], []
     check_writable(out)
@@ -171,7 +172,7 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
             if folder:
                 write_png(os.path.join(folder, item.name + ".png"), item.rgba)
                 if item.points is not None:
-                    reading.write_points(os.path.join(folder, item.name + ".txt"), item.points)
+                    write_points(os.path.join(folder, item.name + ".txt"), item.points)
             points.append(item.points)
             if len(shown) < _SHEET_PHOTOS:
                 shown.append(item)
@@ -197,25 +198,13 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
     return summary
 
 
-def check_writable(path: str) -> None:
-    """Finds out that no file can be written at ``path`` now, and not after an hour of aligning photos.
-
-    Raises:
-        UserError: it is a folder.
-        OSError: the folder cannot be made or written into.
-    """
-    if os.path.isdir(path):
-        raise UserError(f"{path} is a folder: name a file in it, for example {os.path.join(path, 'faces.bin')}")
-    write_text(path + ".try", "")
-    os.remove(path + ".try")
-
-
 @contextlib.contextmanager
 def _replaced(folder: str) -> Iterator[str]:
     """A folder to write into, which takes the place of ``folder`` when the block ends well; "" for ""."""
     partial = folder and f"{folder}.partial-{os.getpid()}"
     try:
         if folder:
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had this number
             os.makedirs(partial)
         yield partial
         if folder:
@@ -290,7 +279,7 @@ def _point_arrays(points: list) -> tuple[np.ndarray, np.ndarray]:
     landmarks = np.full((len(points), LANDMARK_COUNT, 2), np.nan, np.float32)
     for row, known in enumerate(points):
         if known is not None:
-            five[row] = reading.five_points(known)
+            five[row] = five_points(known)
             if len(known) == LANDMARK_COUNT:
                 landmarks[row] = known
     return five, landmarks

@@ -1,4 +1,4 @@
-"""From any photo to the aligned crop: reading, landmarks, alignment.
+"""From any photo to the aligned crop: reading, detection, alignment.
 
 Points are pixels, x right, y down, (0, 0) the picture's top left corner (so the first pixel's
 centre is (0.5, 0.5), as in ``camera.to_pixels``), in the picture as a viewer shows it (after EXIF
@@ -9,7 +9,6 @@ Weakly-Supervised Learning"): scale and translation only, no rotation.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,12 +17,10 @@ import cv2
 import numpy as np
 
 from facegcn.errors import PhotoError
-from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
+from facegcn.landmarks import LANDMARK_COUNT, POINT_ORDER, five_points
 
 REFERENCE_SIZE = 224  # pixels, the crop for which the scale below is given
 PIXELS_PER_DECIMETRE = 102.0  # size of the face in it [Deng et al. 2019]
-POINT_ORDER = ("left eye, right eye, nose tip, left mouth corner, right mouth corner "
-               "(left = left in the picture)")
 MTCNN_KEYS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _DETECTOR_PIXELS = 1024  # the detector looks at larger photos reduced to this
 _CONFIDENCE = 0.9  # detections below it are not counted as faces
@@ -116,66 +113,6 @@ def opaque(image: np.ndarray) -> np.ndarray:
         return image
     alpha = image[..., 3:].astype(np.uint16)
     return ((image[..., :3] * alpha + 127) // 255).astype(np.uint8)
-
-
-# ---------------------------------------------------------------- points
-def read_points(path: str) -> np.ndarray:
-    """Reads a landmark file: 5 or 68 rows of ``x y`` or ``x,y``.
-
-    Five rows are left eye, right eye, nose tip, left and right mouth corner (left = left in the
-    picture); 68 rows are in iBUG order. Blank lines and lines that start with # are passed over.
-
-    Returns:
-        (5, 2) or (68, 2) float32, pixels of the photo.
-
-    Raises:
-        PhotoError: absent, a row is not two finite numbers, or another number of rows.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PhotoError(f"{path}: cannot be read: {error}", "bad points") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line or line.startswith("#"):
-            continue
-        try:
-            row = [float(value) for value in line.replace(",", " ").split()]
-        except ValueError:
-            row = []
-        if len(row) != 2 or not np.isfinite(row).all():
-            raise PhotoError(f"{path}, line {number}: expected 'x y', got '{line}'", "bad points")
-        rows.append(row)
-    if len(rows) not in (len(FIVE_POINT_LANDMARKS), LANDMARK_COUNT):
-        raise PhotoError(f"{path}: has {len(rows)} points, expected 5 ({POINT_ORDER}) or 68 (iBUG order)",
-                         "bad points")
-    return np.array(rows, np.float32)
-
-
-def write_points(path: str, points: np.ndarray) -> None:
-    """Writes points (P, 2), one ``x y`` a line, as ``read_points`` reads them."""
-    np.savetxt(path, points, fmt="%.2f")
-
-
-def five_points(points: np.ndarray) -> np.ndarray:
-    """(5, 2) alignment points of (5, 2) or (68, 2) points."""
-    if len(points) == len(FIVE_POINT_LANDMARKS):
-        return points
-    return np.stack([points[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
-
-
-def points_beside(path: str) -> np.ndarray | None:
-    """Points of the file beside a photo: ``NAME.lm68.txt``, else ``NAME.txt``, else None.
-
-    Raises:
-        PhotoError: as ``read_points``.
-    """
-    stem = os.path.splitext(path)[0]
-    for candidate in (f"{stem}.lm68.txt", f"{stem}.txt"):
-        if os.path.exists(candidate):
-            return read_points(candidate)
-    return None
 
 
 # ---------------------------------------------------------------- detection

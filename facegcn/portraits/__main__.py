@@ -9,6 +9,7 @@ import sys
 from facegcn.backends import start
 from facegcn.config import Config
 from facegcn.errors import UserError, guarded, log
+from facegcn.files import check_writable, make_folder
 
 _SHEET_PORTRAITS, _SHEET_COLUMNS = 64, 8
 _MOST_WORKERS = 256
@@ -39,6 +40,9 @@ def run(options) -> int:
             raise UserError(f"--{name} must be {least:,} to {most:,}, got {getattr(options, name):,}")
     if not options.out or options.sheet == "":
         raise UserError("--out and --sheet name where to write: they cannot be empty")
+    make_folder(options.out)
+    if options.sheet:
+        check_writable(options.sheet)
     start.tensorflow()
     from facegcn.morphable import MorphableModel
     from facegcn.photos.reading import read_image

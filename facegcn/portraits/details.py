@@ -2,7 +2,8 @@
 
 Every region comes from the 68 iBUG landmarks of the mean shape seen from the front, so it works
 with any morphable model. Lengths are decimetres of a face whose outer eye corners are 0.9 dm apart
-(a model of another size is scaled to it). Colours are RGB levels in [0, 255].
+(a model of another size is scaled to it). Colours are RGB levels in [0, 255]. What differs between people is in
+``looks``; places and widths of the regions, here, were judged by eye on the mean face.
 """
 
 from __future__ import annotations
@@ -10,16 +11,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.ndimage
 import scipy.spatial
+from skimage.measure import points_in_poly
+
+from facegcn.portraits import looks
 
 _EYE_CORNER_DISTANCE = 0.9
 _NOISE_FIELDS = 24
 _NOISE_CELLS = (0.55, 0.25, 0.12, 0.05)  # decimetre between the knots of the noise, coarse to fine
-
-IRIS_COLORS = ((58, 36, 24), (82, 54, 32), (44, 30, 24), (64, 42, 28), (50, 34, 26), (96, 82, 48),
-               (84, 104, 118), (104, 128, 146), (88, 110, 84), (70, 62, 54))
-LIPSTICKS = ((150, 32, 44), (190, 40, 60), (120, 24, 50), (196, 92, 96), (170, 80, 84), (214, 110, 120),
-             (110, 48, 44), (226, 70, 96))
-EYE_SHADOWS = ((90, 60, 50), (60, 50, 60), (120, 80, 110), (70, 90, 130), (150, 110, 80), (50, 40, 40))
 
 
 class AlbedoDetails:
@@ -66,7 +64,7 @@ class AlbedoDetails:
             albedo (N, 3) float32 in [0, 255]; beard: how much of a beard there is, 0 to 1.
         """
         albedo = albedo.astype(np.float32, copy=True)
-        feminine = rng.random() < 0.5
+        feminine = rng.random() < looks.FEMININE_CHANCE
         self._skin_texture(albedo, rng)
         self._lines(albedo, rng)
         self._spots(albedo, rng)
@@ -85,7 +83,7 @@ class AlbedoDetails:
         for first in (36, 42):
             eye = marks[first:first + 6]
             distance, _ = _polyline_distance(xy, np.vstack([eye, eye[:1]]))
-            inside = _inside(xy, eye)
+            inside = points_in_poly(xy, eye)
             here = (inside | (distance < 0.06)) & ~skin & front
             self._eye_ids.append(np.flatnonzero(here))
             self._eye_centers.append(eye.mean(axis=0))
@@ -175,26 +173,26 @@ class AlbedoDetails:
 
     def _skin_texture(self, albedo, rng):
         """Mottling, flushed cheeks and nose, uneven tone."""
-        strength = rng.uniform(0.4, 1.6)
-        light = (0.022 * self._field(rng, 0) + 0.02 * self._field(rng, 1) + 0.014 * self._field(rng, 2)
-                 + 0.012 * self._field(rng, 3)) * strength
-        red = (0.02 * self._field(rng, 1) + 0.015 * self._field(rng, 2)) * strength
-        flush = rng.uniform(0, 0.1) * (self._cheeks[0] + self._cheeks[1] + self._nose * rng.uniform(0, 1))
+        strength = rng.uniform(*looks.SKIN.strength)
+        light = sum(share * self._field(rng, level) for level, share in enumerate(looks.SKIN.mottling)) * strength
+        red = sum(share * self._field(rng, level) for level, share in looks.SKIN.redness) * strength
+        flush = rng.uniform(*looks.SKIN.flush) * (self._cheeks[0] + self._cheeks[1] + self._nose * rng.uniform(0, 1))
         tint = (red + flush) * self._skin
         albedo *= (1 + light * self._skin)[:, None]
-        albedo *= np.stack([1 + 0.4 * tint, 1 - 0.9 * tint, 1 - 0.7 * tint], axis=1)
-        if rng.random() < 0.25:  # blush
-            color = np.float32((214, 96, 104)) * rng.uniform(0.6, 1.0)
-            _mix(albedo, slice(None), color, rng.uniform(0.1, 0.4) * (self._cheeks[0] + self._cheeks[1]))
+        albedo *= np.stack([1 + share * tint for share in looks.SKIN.tint], axis=1)
+        if rng.random() < looks.BLUSH.chance:
+            color = np.float32(looks.BLUSH.color) * rng.uniform(*looks.BLUSH.brightness)
+            cover = rng.uniform(*looks.BLUSH.cover)
+            _mix(albedo, slice(None), color, cover * (self._cheeks[0] + self._cheeks[1]))
 
     def _lines(self, albedo, rng):
         """Darker lines; with age more of them and deeper."""
-        age = rng.beta(1.2, 2.0)
+        age = rng.beta(*looks.LINES.age)
         for ids, distance in self._line_fields:
-            if rng.random() > 0.25 + age:
+            if rng.random() > looks.LINES.chance + age:
                 continue
-            depth = rng.uniform(0.02, 0.1) + 0.22 * age * rng.random()
-            width = rng.uniform(0.012, 0.035)
+            depth = rng.uniform(*looks.LINES.depth) + looks.LINES.aged * age * rng.random()
+            width = rng.uniform(*looks.LINES.width)
             albedo[ids] *= (1 - depth * np.exp(-(distance / width) ** 2))[:, None]
 
     def _spots(self, albedo, rng):
@@ -202,16 +200,11 @@ class AlbedoDetails:
         skin_ids = np.flatnonzero(self._face)
         if not skin_ids.size:
             return
-        spots = []  # (count, smallest and largest radius, opacity, colour factor)
-        if rng.random() < 0.2:
-            spots.append((rng.integers(40, 260), 0.006, 0.02, rng.uniform(0.2, 0.6), (0.62, 0.45, 0.36)))
-        if rng.random() < 0.4:
-            spots.append((rng.integers(1, 6), 0.012, 0.035, 0.8, (0.4, 0.3, 0.26)))
-        if rng.random() < 0.25:
-            spots.append((rng.integers(2, 14), 0.02, 0.05, 0.35, (1.0, 0.68, 0.64)))  # blemishes
-        for count, small, large, opacity, factor in spots:
+        spots = [(rng.integers(*kind.count), looks.between(kind.cover, rng), kind) for kind in looks.SPOTS
+                 if rng.random() < kind.chance]
+        for count, opacity, kind in spots:
             centers = skin_ids[rng.integers(skin_ids.size, size=count)]
-            radii = rng.uniform(small, large, count)
+            radii = rng.uniform(*kind.radius, count)
             near = self._tree.query_ball_point(self._points[centers], radii + 0.02)
             sizes = [len(ids) for ids in near]
             near = np.concatenate(near).astype(np.int64)
@@ -219,90 +212,105 @@ class AlbedoDetails:
             distance = np.linalg.norm(offset, axis=1)
             radius = np.repeat(radii, sizes)
             cover = np.zeros(len(albedo), np.float32)
-            np.maximum.at(cover, near, opacity * _step(0.012, -0.006, distance - radius).astype(np.float32))
-            albedo *= 1 - cover[:, None] * (1 - np.float32(factor))
-        if rng.random() < 0.12:
+            np.maximum.at(cover, near, opacity * _step(*looks.SPOT_EDGE, distance - radius).astype(np.float32))
+            albedo *= 1 - cover[:, None] * (1 - np.float32(kind.tint))
+        scar = looks.SCAR
+        if rng.random() < scar.chance:
             start = self._xy[rng.choice(skin_ids)]
-            line = np.cumsum(np.vstack([start, rng.normal(0, 0.12, (3, 2))]), axis=0)
+            line = np.cumsum(np.vstack([start, rng.normal(0, scar.step, (3, 2))]), axis=0)
             distance, _ = _polyline_distance(self._xy, line)
-            tone = np.float32((1.12, 1.0, 0.98)) if rng.random() < 0.6 else np.float32((0.8, 0.6, 0.58))
-            albedo *= 1 + (np.exp(-(distance / 0.018) ** 2) * self._skin * 0.8)[:, None] * (tone - 1)
+            tint = np.float32(scar.pale if rng.random() < scar.pale_chance else scar.dark)
+            albedo *= 1 + (np.exp(-(distance / scar.width) ** 2) * self._skin * scar.cover)[:, None] * (tint - 1)
 
     def _lips(self, albedo, rng, feminine):
         """Natural lips differ in redness and depth; some wear lipstick."""
-        natural = np.float32(rng.uniform((0.7, 0.55, 0.55), (1.05, 0.95, 0.98)))
+        natural = np.float32(rng.uniform(*looks.LIPS.tint))
         albedo *= 1 + self._lip_mask[:, None] * (natural - 1)
-        if feminine and rng.random() < 0.5:
-            color = np.float32(LIPSTICKS[rng.integers(len(LIPSTICKS))]) + rng.normal(0, 12, 3)
-            _mix(albedo, slice(None), color, rng.uniform(0.25, 0.85) * self._lip_mask)
+        stick = looks.LIPSTICK
+        if feminine and rng.random() < stick.chance:
+            color = np.float32(stick.colors[rng.integers(len(stick.colors))]) + rng.normal(0, stick.spread, 3)
+            _mix(albedo, slice(None), color, rng.uniform(*stick.cover) * self._lip_mask)
 
     def _lids(self, albedo, rng, feminine):
         """Lashes, eyeliner, eye shadow, dark rings under the eyes."""
-        lash, rings = rng.uniform(0.15, 0.6), rng.uniform(0, 0.22)
-        liner = rng.uniform(0.4, 0.9) if feminine and rng.random() < 0.5 else 0.0
-        shadow = rng.uniform(0.15, 0.6) if feminine and rng.random() < 0.4 else 0.0
-        color = np.float32(EYE_SHADOWS[rng.integers(len(EYE_SHADOWS))])
-        reach = rng.uniform(0.06, 0.18)
+        rings, lashes, eyeliner, shadow = looks.EYE_RINGS, looks.LASHES, looks.EYELINER, looks.EYE_SHADOW
+        lash, ring_depth = rng.uniform(*lashes.cover), rng.uniform(*rings.depth)
+        liner = rng.uniform(*eyeliner.cover) if feminine and rng.random() < eyeliner.chance else 0.0
+        cover = rng.uniform(*shadow.cover) if feminine and rng.random() < shadow.chance else 0.0
+        color = np.float32(shadow.colors[rng.integers(len(shadow.colors))])
+        reach = rng.uniform(*shadow.reach)
         for ids, distance, height in self._lid_fields:
             upper, lower = _step(-0.01, 0.03, height), _step(0.0, -0.04, height)
-            _mix(albedo, ids, color, shadow * upper * np.exp(-(distance / reach) ** 2))
-            albedo[ids] *= 1 - (rings * lower * np.exp(-((distance - 0.04) / 0.09) ** 2))[:, None]
-            line = np.maximum(lash * upper, liner * (upper + 0.6 * lower)) * np.exp(-(distance / 0.025) ** 2)
-            _mix(albedo, ids, np.float32((28, 20, 18)), line)
+            _mix(albedo, ids, color, cover * upper * np.exp(-(distance / reach) ** 2))
+            ring = np.exp(-((distance - rings.distance) / rings.width) ** 2)
+            albedo[ids] *= 1 - (ring_depth * lower * ring)[:, None]
+            line = np.maximum(lash * upper, liner * (upper + eyeliner.lower * lower))
+            _mix(albedo, ids, np.float32(lashes.color), line * np.exp(-(distance / lashes.width) ** 2))
 
     def _beard(self, albedo, hair, rng):
         """Shaven shadow, stubble or a short beard. Returns the beard's fullness in 0..1."""
+        beard = looks.BEARD
         kind = rng.random()
-        if kind < 0.35:
+        if kind < beard.none:
             return 0.0
-        fullness = rng.uniform(0.08, 0.35) if kind < 0.65 else rng.uniform(0.35, 1.0)
+        has_stubble = kind < beard.none + beard.stubble_chance
+        fullness = rng.uniform(*beard.stubble) if has_stubble else rng.uniform(*beard.beard)
         style = rng.random()
-        mask = self._beard_mask
-        if style < 0.15:
+        mask, whole = self._beard_mask, beard.moustache_chance + beard.goatee_chance
+        if style < beard.moustache_chance:
             mask = self._moustache
-        elif style < 0.35:
+        elif style < whole:
             mask = np.maximum(self._chin_mask, self._moustache)
-        grain = np.clip(0.75 + 0.35 * rng.normal(size=len(mask)).astype(np.float32)
-                        + 0.15 * self._field(rng, 2), 0.1, 1.3)
-        color = 0.75 * hair + 0.25 * np.float32((70, 70, 76)) if fullness < 0.35 else hair * 0.9
-        _mix(albedo, slice(None), color, np.minimum(mask * grain * (0.12 + 0.85 * fullness), 0.95))
-        return float(fullness) if style >= 0.35 else 0.0
+        mean, deviation, noise = beard.grain
+        grain = np.clip(mean + deviation * rng.normal(size=len(mask)).astype(np.float32)
+                        + noise * self._field(rng, 2), *beard.grain_limits)
+        color = hair * beard.darkness
+        if has_stubble:
+            color = beard.stubble_hair * hair + (1 - beard.stubble_hair) * np.float32(beard.stubble_color)
+        least, more = beard.cover
+        _mix(albedo, slice(None), color, np.minimum(mask * grain * (least + more * fullness), beard.greatest_cover))
+        return float(fullness) if style >= whole else 0.0
 
     def _brows(self, albedo, hair, rng):
         """Brows of hair-like strokes, steep near the nose and flatter outwards."""
-        thickness, lift = rng.uniform(0.03, 0.085), rng.normal(-0.015, 0.022)
-        density, arch = rng.uniform(0.35, 1.0), rng.normal(0.0, 0.025)
-        gap, tail = rng.uniform(-0.03, 0.04), rng.uniform(-0.04, 0.03)
-        color = hair * rng.uniform(0.55, 1.0)
-        table = rng.random(64).astype(np.float32)
+        brows = looks.BROWS
+        thickness, lift = rng.uniform(*brows.thickness), rng.normal(*brows.lift)
+        density, arch = rng.uniform(*brows.density), rng.normal(*brows.arch)
+        gap, tail = rng.uniform(*brows.gap), rng.uniform(*brows.tail)
+        color = hair * rng.uniform(*brows.brightness)
+        hairs = rng.random(brows.strokes).astype(np.float32)
         for ids, along, height, beyond in self._brow_fields:
-            middle = lift + arch * np.sin(np.pi * along) + rng.normal(0, 0.006)
+            middle = lift + arch * np.sin(np.pi * along) + rng.normal(0, brows.uneven)
             offset = height - middle
-            width = thickness * np.clip(1.15 - 0.75 * along, 0.2, 1.0)
+            width = thickness * np.clip(brows.taper[0] - brows.taper[1] * along, brows.least_width, 1.0)
             body = _step(1.25, 0.45, np.abs(offset) / width)
             ends = _step(-0.03, 0.01, beyond + np.where(along < 0.5, -gap, -tail))
-            strokes = np.interp((along * 26 + offset * (1 - along) * 60) % 64, np.arange(64), table)
-            cover = body * ends * np.clip(density * (0.55 + 0.9 * strokes), 0, 0.97)
+            place = (along * brows.along + offset * (1 - along) * brows.across) % brows.strokes
+            strokes = np.interp(place, np.arange(brows.strokes), hairs)
+            least, more = brows.stroke_cover
+            cover = body * ends * np.clip(density * (least + more * strokes), 0, brows.greatest_cover)
             _mix(albedo, ids, color, cover)
 
     def _eyes(self, albedo, rng):
-        """White, iris and pupil with a random gaze and colour (leaves one portrait in ten as it is)."""
-        if rng.random() < 0.1:
+        """White, iris and pupil with a random gaze and colour (leaves some portraits' eyes as they are)."""
+        eyes = looks.EYES
+        if rng.random() < eyes.kept_chance:
             return
-        gaze = rng.normal(0, (0.025, 0.01))
-        iris_radius, pupil_radius = rng.uniform(0.062, 0.078), rng.uniform(0.02, 0.036)
-        white = np.float32((226, 216, 210)) * rng.uniform(0.5, 0.95) + rng.normal(0, 5, 3)
-        iris = np.float32(IRIS_COLORS[rng.integers(len(IRIS_COLORS))]) * rng.uniform(0.55, 1.05)
+        gaze = rng.normal(0, eyes.gaze)
+        iris_radius, pupil_radius = rng.uniform(*eyes.iris), rng.uniform(*eyes.pupil)
+        white = np.float32(eyes.white) * rng.uniform(*eyes.white_brightness) + rng.normal(0, eyes.white_spread, 3)
+        iris = np.float32(eyes.colors[rng.integers(len(eyes.colors))]) * rng.uniform(*eyes.iris_brightness)
         for ids, center in zip(self._eye_ids, self._eye_centers):
             if not ids.size:
                 continue
             distance = np.linalg.norm(self._xy[ids] - center - gaze, axis=1)
-            shade = 1 - 0.5 * _step(0.0, 0.08, self._xy[ids, 1] - center[1])
+            shade = 1 - eyes.lid_shadow * _step(0.0, eyes.lid_shadow_reach, self._xy[ids, 1] - center[1])
             color = np.repeat(white[None], ids.size, axis=0)
-            limbus = 1 - 0.4 * _step(0.6 * iris_radius, iris_radius, distance)
-            color += _step(iris_radius + 0.01, iris_radius - 0.008, distance)[:, None] * (
+            limbus = 1 - eyes.limbus * _step(0.6 * iris_radius, iris_radius, distance)
+            color += _step(iris_radius + 0.01, iris_radius - eyes.edge, distance)[:, None] * (
                 iris * limbus[:, None] - color)
-            color += _step(pupil_radius + 0.008, pupil_radius - 0.008, distance)[:, None] * (12.0 - color)
+            color += _step(pupil_radius + eyes.edge, pupil_radius - eyes.edge, distance)[:, None] * (
+                eyes.pupil_level - color)
             albedo[ids] = color * shade[:, None]
 
 
@@ -331,21 +339,10 @@ def _polyline_distance(points, line):
     return distance[rows, nearest].astype(np.float32), along.astype(np.float32)
 
 
-def _inside(points, polygon):
-    """Even-odd test of points (N, 2) against a polygon (M, 2)."""
-    inside = np.zeros(len(points), bool)
-    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0)):
-        if y0 == y1:
-            continue
-        crosses = (points[:, 1] > min(y0, y1)) & (points[:, 1] <= max(y0, y1))
-        inside ^= crosses & (points[:, 0] < x0 + (points[:, 1] - y0) * (x1 - x0) / (y1 - y0))
-    return inside
-
-
 def _signed_distance(points, polygon):
     """Distance to a polygon's outline, negative inside."""
     distance, _ = _polyline_distance(points, np.vstack([polygon, polygon[:1]]))
-    return np.where(_inside(points, polygon), -distance, distance)
+    return np.where(points_in_poly(points, polygon), -distance, distance)
 
 
 def _noise_fields(points, rng):

@@ -15,7 +15,6 @@ import numpy as np
 from facegcn import camera, lighting
 
 _NEAR, _FAR = 2.0, 24.0  # nearer planes than the camera's: only the depth's resolution depends on them
-TAN_HALF_FOV = math.tan(math.radians(camera.FOV_Y) / 2)
 
 
 def rotation_matrix(angles: np.ndarray) -> np.ndarray:
@@ -26,35 +25,11 @@ def rotation_matrix(angles: np.ndarray) -> np.ndarray:
                      [-sy, cy * sx, cy * cx]], np.float32)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def vertex_normals(vertices, triangles):
-    """Area-weighted unit normals (N, 3) float32 of vertices (N, 3), as ``geometry.vertex_normals``."""
-    normals = np.zeros_like(vertices)
-    for f in range(triangles.shape[0]):
-        i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-        ax, ay, az = (vertices[i, 0] - vertices[j, 0], vertices[i, 1] - vertices[j, 1],
-                      vertices[i, 2] - vertices[j, 2])
-        bx, by, bz = (vertices[j, 0] - vertices[k, 0], vertices[j, 1] - vertices[k, 1],
-                      vertices[j, 2] - vertices[k, 2])
-        x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-        for n in (i, j, k):
-            normals[n, 0] += x
-            normals[n, 1] += y
-            normals[n, 2] += z
-    for n in range(normals.shape[0]):
-        x, y, z = normals[n]
-        length = math.sqrt(max(x * x + y * y + z * z, 1e-20))
-        normals[n] /= np.float32(length)
-    return normals
-
-
 def sh_basis(normals: np.ndarray) -> np.ndarray:
     """Unit normals (N, 3) -> the nine harmonics (N, 9) of ``lighting.sh_basis``."""
     x, y, z = normals.T
-    one = math.sqrt(math.pi) / 2  # a0 c0; below a1 c1 and a2 c2 with the numbers of paper and code
-    first = math.sqrt(math.pi)
-    second = 2 * math.pi / math.sqrt(8) * 3 * math.sqrt(5) / math.sqrt(12 * math.pi)
-    return np.stack([np.full_like(x, one), -first * y, first * z, -first * x,
+    constant, first, second = lighting.ORDER_FACTORS
+    return np.stack([np.full_like(x, constant), -first * y, first * z, -first * x,
                      second * x * y, -second * y * z, second / (2 * math.sqrt(3)) * (3 * z * z - 1),
                      -second * x * z, second / 2 * (x * x - y * y)], axis=1).astype(np.float32)
 
@@ -68,7 +43,7 @@ def shading(normals: np.ndarray, gamma: np.ndarray) -> np.ndarray:
 
 def to_pixels(vertices: np.ndarray, size: float) -> np.ndarray:
     """World points (N, 3) in decimetre -> pixels (N, 2), x right, y down, of a square picture."""
-    focal = size / (2 * TAN_HALF_FOV)
+    focal = size / (2 * camera.TAN_HALF_FOV)
     depth = camera.CAMERA_DISTANCE - vertices[:, 2:]
     return vertices[:, :2] * np.array([focal, -focal], np.float32) / depth + np.float32(size / 2)
 
@@ -83,7 +58,7 @@ def clip_coordinates(vertices: np.ndarray, push: np.ndarray | float = 0.0) -> np
     depth = camera.CAMERA_DISTANCE - vertices[:, 2]
     slope, offset = (_FAR + _NEAR) / (_FAR - _NEAR), 2 * _FAR * _NEAR / (_FAR - _NEAR)
     clip = np.empty((len(vertices), 4), np.float32)
-    clip[:, :2] = vertices[:, :2] / np.float32(TAN_HALF_FOV)
+    clip[:, :2] = vertices[:, :2] / np.float32(camera.TAN_HALF_FOV)
     clip[:, 2] = depth * (slope - offset / (depth + push))
     clip[:, 3] = depth
     return clip

@@ -20,9 +20,10 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from facegcn import camera
+from facegcn import camera, geometry
 from facegcn.files import write_npz, write_text
-from facegcn.morphable import LANDMARK_COUNT, MorphableModel
+from facegcn.landmarks import LANDMARK_COUNT
+from facegcn.morphable import MorphableModel
 from facegcn.portraits import formation
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits import scene as portrait_scene
@@ -121,14 +122,12 @@ class PortraitMaker:
     def _shape(self, identity, expression):
         """Unposed vertices (N, 3), decimetre."""
         model = self.morphable
-        offsets = (model.id_basis.reshape(-1, identity.size) @ identity
-                   + model.exp_basis.reshape(-1, expression.size) @ expression)
-        return self._centered + offsets.reshape(-1, 3)
+        return (self._centered + np.tensordot(model.id_basis, identity, 1)
+                + np.tensordot(model.exp_basis, expression, 1))
 
     def _basis_albedo(self, tex):
         """Albedo (N, 3) of the basis alone, levels in [0, 255]."""
-        offsets = self.morphable.albedo_basis.reshape(-1, tex.size) @ tex
-        return np.clip(self.morphable.mean_albedo + offsets.reshape(-1, 3), 0, 255)
+        return np.clip(self.morphable.mean_albedo + np.tensordot(self.morphable.albedo_basis, tex, 1), 0, 255)
 
     # ---------------------------------------------------------------- the picture
     def _take(self, subject, rng):
@@ -158,7 +157,7 @@ class PortraitMaker:
         crown = subject.shape[self._details.crown]
         surfaces = portrait_scene.head_surfaces(subject.marks, crown, forehead, subject.hair, rng)
         vertices, triangles = subject.pose(subject.shape), self.morphable.triangles
-        normals = formation.vertex_normals(vertices, triangles)
+        normals = geometry.vertex_normals_numpy(vertices, triangles)
         pieces = [(vertices, normals, subject.albedo / 255, triangles, portrait_scene.FACE, 0.0)]
         start = len(vertices)
         for surface in surfaces:

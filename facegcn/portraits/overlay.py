@@ -12,11 +12,10 @@ import cv2
 import numba
 import numpy as np
 
-from facegcn.portraits import formation
+from facegcn.portraits import formation, looks
 
 _SHIFT = 4  # cv2 draws with 1/16 pixel positions
 _FAINT = 12  # of 255: coverage by a drawn thing that still leaves alpha as it is
-_LENS_TINTS = ((0.05, 0.05, 0.06), (0.12, 0.08, 0.05), (0.05, 0.1, 0.16), (0.2, 0.3, 0.26), (0.3, 0.2, 0.1))
 
 
 class Overlay:
@@ -82,16 +81,17 @@ def add_teeth(overlay: Overlay, landmarks, light: float, hair_mask, rng) -> None
     upper, lower = inner[[1, 2, 3]], inner[[7, 6, 5]]
     opening = np.linalg.norm(lower - upper, axis=1, keepdims=True)
     size = overlay.alpha.shape[0]
-    if opening.max() < 0.015 * size:
+    if opening.max() < looks.TEETH.least_opening * size:
         return
-    dark = np.float32(rng.uniform((0.1, 0.03, 0.03), (0.4, 0.16, 0.15))) * light
+    dark = np.float32(rng.uniform(*looks.MOUTH.dark)) * light
     overlay.fill(inner, np.clip(dark, 0, 1), 1.0, behind=hair_mask)
-    tooth = np.minimum(rng.uniform(0.015, 0.05) * size, opening * rng.uniform(0.6, 1.0))
+    tooth = np.minimum(rng.uniform(*looks.TEETH.length) * size, opening * rng.uniform(*looks.TEETH.shown))
     edge = upper + (lower - upper) / np.maximum(opening, 1e-3) * tooth
     outline = np.concatenate([inner[:5], edge[::-1]])
     middle = outline.mean(axis=0)
-    white = np.float32(rng.uniform((0.66, 0.62, 0.52), (0.95, 0.93, 0.88))) * light
-    overlay.fill(middle + (outline - middle) * (0.88, 0.9), np.clip(white, 0, 1), 0.95, behind=hair_mask)
+    white = np.float32(rng.uniform(*looks.TEETH.white)) * light
+    overlay.fill(middle + (outline - middle) * looks.TEETH.within, np.clip(white, 0, 1), looks.TEETH.cover,
+                 behind=hair_mask)
 
 
 def add_glasses(overlay: Overlay, marks, pose, rng) -> None:
@@ -104,12 +104,14 @@ def add_glasses(overlay: Overlay, marks, pose, rng) -> None:
         rng: random generator.
     """
     span = np.linalg.norm(marks[45] - marks[36])
-    half = np.array([rng.uniform(0.26, 0.36), rng.uniform(0.17, 0.31)]) * span
-    power, drop = rng.uniform(2.0, 5.0), rng.uniform(-0.02, 0.08) * span
-    front = max(marks[27, 2], marks[36:48, 2].max()) + rng.uniform(0.02, 0.12)
-    dark = rng.random() < 0.3
-    frame = np.float32(np.full(3, rng.uniform(0.02, 0.2)) if rng.random() < 0.6 else rng.uniform(0, 0.9, 3))
-    width = rng.uniform(0.01, 0.055) * span * formation.to_pixels(
+    kinds = looks.GLASSES
+    half = np.array([rng.uniform(*kinds.half_width), rng.uniform(*kinds.half_height)]) * span
+    power, drop = rng.uniform(*kinds.roundness), rng.uniform(*kinds.drop) * span
+    front = max(marks[27, 2], marks[36:48, 2].max()) + rng.uniform(*kinds.ahead)
+    dark = rng.random() < kinds.dark_chance
+    grey = rng.random() < kinds.grey_chance
+    frame = np.float32(np.full(3, rng.uniform(*kinds.grey)) if grey else rng.uniform(*kinds.color, 3))
+    width = rng.uniform(*kinds.frame) * span * formation.to_pixels(
         np.float32([[0, 0, 0], [1, 0, 0]]), overlay.alpha.shape[1])[1, 0] / 2
     angles = np.linspace(0, 2 * np.pi, 40)
     circle = np.stack([np.cos(angles), np.sin(angles)])
@@ -130,15 +132,15 @@ def add_glasses(overlay: Overlay, marks, pose, rng) -> None:
     bridge = [lenses[0][0], pose(np.float32([[marks[27, 0], marks[27, 1] - drop, front + 0.05]]))[0],
               lenses[1][20]]
     curves.append(np.float32(bridge))
-    tint = np.float32(_LENS_TINTS[rng.integers(len(_LENS_TINTS))])
+    tint = np.float32(kinds.tints[rng.integers(len(kinds.tints))])
     for lens in lenses:
         if dark:
-            overlay.fill(lens, _reflection(overlay.image.shape[0], tint, rng), rng.uniform(0.8, 1.0))
-        elif rng.random() < 0.18:
+            overlay.fill(lens, _reflection(overlay.image.shape[0], tint, rng), rng.uniform(*kinds.dark_cover))
+        elif rng.random() < kinds.glare_chance:
             middle = lens.mean(axis=0)
-            glare = middle + (lens - middle) * (rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.6))
-            overlay.fill(glare, np.ones(3), rng.uniform(0.15, 0.6), soft=1.5)
-    overlay.lines(curves, frame, width, rng.uniform(0.75, 1.0))
+            glare = middle + (lens - middle) * (rng.uniform(*kinds.glare_width), rng.uniform(*kinds.glare_height))
+            overlay.fill(glare, np.ones(3), rng.uniform(*kinds.glare_cover), soft=1.5)
+    overlay.lines(curves, frame, width, rng.uniform(*kinds.opacity))
 
 
 def _reflection(size, tint, rng):
@@ -160,22 +162,22 @@ def add_strands(overlay: Overlay, hair_mask, color, rng) -> None:
     mask = hair_mask[::2, ::2]
     inside = mask > 0.5
     edge = inside & (cv2.blur(mask, (7, 7)) < 0.85)
-    sweep = rng.normal(0, 0.5)
-    for where, most, longest, opacity in ((edge, 240, 0.012, 0.6), (inside, 60, 0.035, 0.25),
-                                          (edge, 50, 0.03, 0.5)):
-        rows, columns = np.nonzero(where)
+    strand = looks.STRAND
+    sweep = rng.normal(0, strand.sweep)
+    for kind in looks.STRANDS:
+        rows, columns = np.nonzero(edge if kind.at_edge else inside)
         if not rows.size:
             continue
-        count = rng.integers(5, most)
+        count = rng.integers(strand.fewest, kind.most)
         pick = rng.integers(rows.size, size=count)
         start = np.stack([columns[pick], rows[pick]], axis=1)[:, None] * 2.0
         aside = (start[..., 0] / size - 0.5) * 1.2
-        heading = np.pi / 2 - aside + sweep + rng.normal(0, 0.25, (count, 1))
-        heading = heading + np.linspace(0, 1, 6) * rng.normal(0, 0.6, (count, 1))
-        step = rng.uniform(0.25, 1.0, (count, 1)) * longest * size
+        heading = np.pi / 2 - aside + sweep + rng.normal(0, strand.spread, (count, 1))
+        heading = heading + np.linspace(0, 1, 6) * rng.normal(0, strand.bend, (count, 1))
+        step = rng.uniform(*strand.length, (count, 1)) * kind.longest * size
         path = np.stack([np.cos(heading), np.sin(heading)], axis=-1).cumsum(axis=1)
         points = start + path * step[..., None]
-        overlay.lines(points, np.clip(color * rng.uniform(0.7, 1.3), 0, 1), 1, opacity)
+        overlay.lines(points, np.clip(color * rng.uniform(*strand.brightness), 0, 1), 1, kind.opacity)
 
 
 def add_beard(overlay: Overlay, roots, normals, length: float, colors, rng) -> None:
@@ -189,30 +191,32 @@ def add_beard(overlay: Overlay, roots, normals, length: float, colors, rng) -> N
         colors: (M, 3) lit hair colours.
         rng: random generator.
     """
-    grow = normals * 0.7 + np.float32((0, -0.8, 0)) + rng.normal(0, 0.25, roots.shape).astype(np.float32)
+    beard = looks.BEARD_HAIR
+    grow = normals * beard.out + np.float32((0, -beard.down, 0))
+    grow = grow + rng.normal(0, beard.spread, roots.shape).astype(np.float32)
     size = overlay.alpha.shape[0]
     tips = formation.to_pixels(roots + np.float32(length) * grow, size)
     roots = formation.to_pixels(roots, size)
-    shades = np.array_split(rng.permutation(len(roots)), 4)
-    bend = (tips - roots)[:, ::-1] * rng.normal(0, 0.2, (len(roots), 1)) * (1, -1)
+    shades = np.array_split(rng.permutation(len(roots)), len(beard.brightness))
+    bend = (tips - roots)[:, ::-1] * rng.normal(0, beard.bend, (len(roots), 1)) * (1, -1)
     curves = np.stack([roots, (roots + tips) / 2 + bend, tips], axis=1)
-    for pick, brightness in zip(shades, (0.6, 0.85, 1.05, 1.35)):
+    for pick, brightness in zip(shades, beard.brightness):
         if pick.size:
-            overlay.lines(curves[pick], np.clip(colors[pick].mean(axis=0) * brightness, 0, 1), 1, 0.8)
+            overlay.lines(curves[pick], np.clip(colors[pick].mean(axis=0) * brightness, 0, 1), 1, beard.opacity)
 
 
 def add_thing(overlay: Overlay, rng) -> None:
     """Something held before the face or at the picture's edge: a hand, a phone, a leaf."""
-    size = overlay.alpha.shape[0]
+    size, thing = overlay.alpha.shape[0], looks.THING
     angle = rng.uniform(0, 2 * np.pi)
-    center = size / 2 + size * rng.uniform(0.28, 0.5) * np.array([np.cos(angle), np.sin(angle)])
+    center = size / 2 + size * rng.uniform(*thing.distance) * np.array([np.cos(angle), np.sin(angle)])
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    radius = 1 + 0.3 * np.sin(turn * rng.integers(1, 5) + rng.uniform(0, 6))
-    radius = (radius * size * rng.uniform(0.05, 0.2))[:, None]
-    outline = center + radius * np.stack([np.cos(turn), np.sin(turn) * rng.uniform(0.4, 1.6)], axis=1)
-    skin = np.float32((0.75, 0.55, 0.45)) * rng.uniform(0.4, 1.2)
-    color = skin if rng.random() < 0.4 else rng.uniform(0, 1, 3)
-    overlay.fill(outline, np.clip(color, 0, 1), 1.0, soft=rng.uniform(0.3, 2.0))
+    radius = 1 + thing.wave * np.sin(turn * rng.integers(*thing.waves) + rng.uniform(0, 6))
+    radius = (radius * size * rng.uniform(*thing.size))[:, None]
+    outline = center + radius * np.stack([np.cos(turn), np.sin(turn) * rng.uniform(*thing.aspect)], axis=1)
+    skin = np.float32(thing.skin) * rng.uniform(*thing.brightness)
+    color = skin if rng.random() < thing.skin_chance else rng.uniform(0, 1, 3)
+    overlay.fill(outline, np.clip(color, 0, 1), 1.0, soft=rng.uniform(*thing.soft))
 
 
 def hair_texture(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -249,24 +253,24 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Returns:
         (H, W, 3) uint8.
     """
-    size = image.shape[0]
+    size, camera = image.shape[0], looks.CAMERA
     image = _focus(image, size, rng)
-    if rng.random() < 0.5:
-        image = image * np.float32(1 + rng.normal(0, 0.02, 3))
-    if rng.random() < 0.3:
-        image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.08)))
-    if rng.random() < 0.15:
+    if rng.random() < camera.balance_chance:
+        image = image * np.float32(1 + rng.normal(0, camera.balance, 3))
+    if rng.random() < camera.gamma_chance:
+        image = np.clip(image, 0, 1) ** np.float32(np.exp(rng.normal(0, camera.gamma)))
+    if rng.random() < camera.saturation_chance:
         grey = image @ np.float32((0.299, 0.587, 0.114))
-        saturation = 0.0 if rng.random() < 0.08 else rng.uniform(0.6, 1.3)
+        saturation = 0.0 if rng.random() < camera.grey_chance else rng.uniform(*camera.saturation)
         image = grey[..., None] + np.float32(saturation) * (image - grey[..., None])
     noise = _noise_bank()[rng.integers(4)]
     y, x = rng.integers(0, 160, 2)
     repeats = -(-(size + 160) // noise.shape[0])
     tile = np.tile(noise, (repeats, repeats, 1)) if repeats > 1 else noise
-    image = image + np.float32(rng.gamma(1.2, 0.008)) * tile[y:y + size, x:x + size]
+    image = image + np.float32(rng.gamma(*camera.noise)) * tile[y:y + size, x:x + size]
     picture = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
-    if rng.random() < 0.5:
-        quality = int(rng.uniform(35, 96))
+    if rng.random() < camera.jpeg_chance:
+        quality = int(rng.uniform(*camera.jpeg))
         _, code = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         picture = np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
     return picture
@@ -274,14 +278,15 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _focus(image, size, rng):
     """Soft, low-resolution or over-sharpened pictures."""
+    camera = looks.CAMERA
     kind = rng.random()
-    if kind < 0.35:
-        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3) * size / 224)
-    if kind < 0.45:
-        small = int(size * rng.uniform(0.3, 0.7))
+    if kind < camera.soft_chance:
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(*camera.soft) * size / 224)
+    if kind < camera.soft_chance + camera.small_chance:
+        small = int(size * rng.uniform(*camera.small))
         return cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size))
-    if kind < 0.6:
-        return image + rng.uniform(0.2, 0.9) * (image - cv2.GaussianBlur(image, (0, 0), 1.2))
+    if kind < camera.soft_chance + camera.small_chance + camera.sharp_chance:
+        return image + rng.uniform(*camera.sharp) * (image - cv2.GaussianBlur(image, (0, 0), camera.sharp_radius))
     return image
 
 

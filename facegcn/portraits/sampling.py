@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from facegcn import camera, lighting
-from facegcn.morphable import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, MorphableModel
-from facegcn.portraits import formation
+from facegcn.landmarks import LANDMARK_COUNT, five_points
+from facegcn.morphable import MorphableModel
+from facegcn.portraits import formation, looks
 
 #: Pixels that one decimetre has in an aligned crop of 224 pixels (Deng et al. 2019).
 ALIGNED_SCALE = 102.0
 _ALIGNED_SIZE = 224.0
 _LIMIT = 2.5  # standard deviations
-_ANGLE_LIMITS = np.array((20.0, 40.0, 20.0))  # degrees about x, y, z
 _SPHERE_SAMPLES = 300
 
 
@@ -40,20 +40,22 @@ class CoefficientSampler:
         """Coefficients ``id``, ``exp``, ``tex`` and ``angles`` (3,) in radians, all float32."""
         id_size, exp_size, tex_size = self._sizes
         identity = np.clip(rng.normal(size=id_size), -_LIMIT, _LIMIT)
-        strength = rng.choice([0.0, 0.45, 1.0, 1.5], p=[0.12, 0.4, 0.36, 0.12]) * self._expression_spread
-        active = rng.random(exp_size) < rng.uniform(0.3, 1.0)
+        strength = looks.choice(looks.EXPRESSION.strengths, rng) * self._expression_spread
+        active = rng.random(exp_size) < rng.uniform(*looks.EXPRESSION.active)
         expression = rng.normal(size=exp_size) * strength * active
-        if rng.random() < 0.4:  # people smile at cameras
-            expression = 0.6 * expression + rng.uniform(0.2, 1.3) * self._smile
+        if rng.random() < looks.EXPRESSION.smile_chance:
+            smile = rng.uniform(*looks.EXPRESSION.smile) * self._smile
+            expression = looks.EXPRESSION.beside_smile * expression + smile
         expression = np.clip(expression, -_LIMIT, _LIMIT)
         tone = np.clip(rng.normal(size=tex_size) * self._albedo_spread, -_LIMIT, _LIMIT)
         for _ in range(12):
             if _is_human(self._skin_mean + self._skin_basis @ tone):
                 break
             tone *= 0.8
-        wide = rng.random(3) < (0.25, 0.35, 0.25)
-        usual = np.clip(rng.normal(size=3) * (7, 12, 5), -_ANGLE_LIMITS, _ANGLE_LIMITS)
-        angles = np.where(wide, rng.uniform(-_ANGLE_LIMITS, _ANGLE_LIMITS), usual)
+        limits = np.array(looks.POSE.limits)
+        wide = rng.random(3) < looks.POSE.wide_chance
+        usual = np.clip(rng.normal(size=3) * looks.POSE.usual, -limits, limits)
+        angles = np.where(wide, rng.uniform(-limits, limits), usual)
         values = {"id": identity, "exp": expression, "tex": tone, "angles": np.radians(angles)}
         return {name: value.astype(np.float32) for name, value in values.items()}
 
@@ -67,9 +69,10 @@ class CoefficientSampler:
             marks: (68, 3) landmarks, rotated, not yet translated.
             rng: random generator.
         """
-        five = np.stack([marks[list(group)].mean(axis=0) for group in FIVE_POINT_LANDMARKS])
-        scale = ALIGNED_SCALE * np.clip(1 + rng.normal(0, 0.03), 0.92, 1.08)
-        center = _ALIGNED_SIZE / 2 + np.clip(rng.normal(0, 2.0, 2), -6, 6)
+        five = five_points(marks)
+        error = looks.ALIGNMENT
+        scale = ALIGNED_SCALE * np.clip(1 + rng.normal(0, error.scale), *error.scale_limits)
+        center = _ALIGNED_SIZE / 2 + np.clip(rng.normal(0, error.center, 2), -error.center_limit, error.center_limit)
         translation = np.zeros(3, np.float32)
         for _ in range(2):
             fit = self._affine @ formation.to_pixels(five + translation, _ALIGNED_SIZE)
@@ -77,7 +80,7 @@ class CoefficientSampler:
             depth = camera.CAMERA_DISTANCE - translation[2]
             translation[2] = camera.CAMERA_DISTANCE - depth * fitted / scale
             fit = self._affine @ formation.to_pixels(five + translation, _ALIGNED_SIZE)
-            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * formation.TAN_HALF_FOV / _ALIGNED_SIZE
+            pixel = (camera.CAMERA_DISTANCE - translation[2]) * 2 * camera.TAN_HALF_FOV / _ALIGNED_SIZE
             translation[:2] += (center - fit[3]) * (pixel, -pixel)
         return translation
 
@@ -88,27 +91,38 @@ class CoefficientSampler:
             skin: mean skin albedo in [0, 1]; the exposure makes up for a little of it.
             rng: random generator.
         """
-        ambient = rng.uniform(0.15, 0.8)
-        light = (ambient * (1 + rng.uniform(0, 0.35) * self._sphere[:, 1]))[:, None] * _light_color(rng)
-        lamps = [(rng.normal(0, 40), rng.normal(28, 20), 1.0)]  # azimuth, elevation in degrees, power
-        if rng.random() < 0.25:  # strong side light
-            lamps = [(rng.choice([-1, 1]) * rng.uniform(55, 110), rng.uniform(-10, 45), 1.6)]
-        for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
-            lamps.append((rng.uniform(-150, 150), rng.uniform(-40, 60), rng.uniform(0.1, 0.7)))
-        for azimuth, elevation, power in lamps:
-            a, e = np.radians((azimuth, np.clip(elevation, -50, 85)))
+        kinds = looks.LIGHT
+        ambient = rng.uniform(*kinds.ambient)
+        sky = 1 + rng.uniform(*kinds.from_above) * self._sphere[:, 1]
+        light = (ambient * sky)[:, None] * _light_color(rng)
+        for azimuth, elevation, power in _lamps(rng):
+            a, e = np.radians((azimuth, np.clip(elevation, *kinds.elevation_limits)))
             direction = np.float32((np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)))
-            wrap = rng.uniform(0.0, 0.5)  # a large lamp reaches round the edge
+            wrap = rng.uniform(*kinds.wrap)
             lit = np.maximum((self._sphere @ direction + wrap) / (1 + wrap), 0)
             light += (1 - ambient) * power * lit[:, None] * _light_color(rng)
         front = np.maximum(self._sphere[:, 2], 0)
         # Metered, as in a studio: a photo cannot tell bright light on dark skin from dim light on fair skin, so
         # the spread of the exposure bounds how well any method can recover the tone of the skin.
-        exposure = np.clip(lighting.metered_exposure(max(skin, 0.05)) * np.exp(rng.normal(0.0, 0.03)), 0.6, 1.4)
+        exposure = lighting.metered_exposure(max(skin, 0.05)) * np.exp(rng.normal(0.0, kinds.exposure))
+        exposure = np.clip(exposure, *kinds.exposure_limits)
         light *= exposure / (front @ light / front.sum()).mean()
-        gamma = (self._fit_light @ light).T + rng.normal(0, 0.012, (3, lighting.HARMONICS))
+        gamma = (self._fit_light @ light).T + rng.normal(0, kinds.harmonics, (3, lighting.HARMONICS))
         gamma[:, 0] -= lighting.AMBIENT_OFFSET
         return gamma.ravel().astype(np.float32)
+
+
+def _lamps(rng):
+    """Azimuth and elevation in degrees, and power, of the key light and up to two others."""
+    kinds = looks.LIGHT
+    lamps = [(rng.normal(*kinds.azimuth), rng.normal(*kinds.elevation), 1.0)]
+    if rng.random() < kinds.side_chance:
+        side = rng.choice([-1, 1]) * rng.uniform(*kinds.side_azimuth)
+        lamps = [(side, rng.uniform(*kinds.side_elevation), kinds.side_power)]
+    for _ in range(looks.choice(kinds.fills, rng)):
+        lamps.append((rng.uniform(*kinds.fill_azimuth), rng.uniform(*kinds.fill_elevation),
+                      rng.uniform(*kinds.fill_power)))
+    return lamps
 
 
 def _smile(morphable):
@@ -124,10 +138,10 @@ def _smile(morphable):
         weight[list(corners)] = 2.0
     target[[50, 51, 52, 61, 62, 63], 1] = 0.05 * width
     basis = weight[..., None] * morphable.exp_basis[morphable.landmarks]
-    basis = basis.reshape(-1, basis.shape[2])
+    basis = basis.reshape(3 * LANDMARK_COUNT, basis.shape[2])
     stiffness = (0.03 * width) ** 2 * np.eye(basis.shape[1])
     smile = np.linalg.solve(basis.T @ basis + stiffness, basis.T @ (weight * target).ravel())
-    return smile / max(np.abs(smile).max() / 2.0, 1.0)
+    return smile / max(np.abs(smile).max(initial=0.0) / 2.0, 1.0)
 
 
 def _is_human(color):
@@ -138,8 +152,8 @@ def _is_human(color):
 
 def _light_color(rng):
     """Colour (3,) of a light, mean 1: white, warm or cool, now and then coloured."""
-    warm = rng.normal(0, 0.04)
-    color = np.array([1 + warm, 1 + rng.normal(0, 0.015), 1 - warm])
-    if rng.random() < 0.03:
-        color = color * rng.uniform(0.7, 1.2, 3)
+    warm = rng.normal(0, looks.LIGHT.warmth)
+    color = np.array([1 + warm, 1 + rng.normal(0, looks.LIGHT.green), 1 - warm])
+    if rng.random() < looks.LIGHT.colored_chance:
+        color = color * rng.uniform(*looks.LIGHT.colored, 3)
     return np.float32(color / color.mean())

@@ -2,7 +2,8 @@
 
 The head's parts are coarse surfaces in the axes of the unposed face (decimetre), placed by its
 68 landmarks, lit and drawn together with the face, so that hair and clothes cover it and are
-covered by it as in a photo. They are not the face: alpha is 0 there.
+covered by it as in a photo. They are not the face: alpha is 0 there. What differs between people is in ``looks``; the
+fixed proportions, here, were judged by eye.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from facegcn.portraits.formation import vertex_normals
+from facegcn.geometry import vertex_normals_numpy
+from facegcn.portraits import looks
 
 FACE, SKIN, CLOTH, HAIR, MOUTH = range(5)  # groups of triangles; ``resolve`` knows FACE as 0
-
-HAIR_COLORS = ((22, 17, 15), (34, 25, 20), (58, 38, 26), (84, 56, 36), (120, 84, 52), (164, 128, 84),
-               (206, 176, 126), (120, 56, 30), (150, 146, 142), (212, 208, 202), (96, 92, 90))
-_HAIR_WEIGHTS = np.array((5, 5, 5, 4, 3, 2.5, 2, 1, 2, 1.5, 1.5)) / 32.5
 
 
 @dataclass
@@ -82,8 +80,10 @@ class Head:
 
 def hair_color(rng: np.random.Generator) -> np.ndarray:
     """A natural hair colour (3,), RGB levels."""
-    pick = rng.choice(len(HAIR_COLORS), p=_HAIR_WEIGHTS)
-    return np.clip(np.float32(HAIR_COLORS[pick]) * rng.uniform(0.75, 1.25) + rng.normal(0, 4, 3), 6, 235)
+    kinds = looks.HAIR
+    pick = rng.choice(len(kinds.colors), p=np.array(kinds.weights) / sum(kinds.weights))
+    color = np.float32(kinds.colors[pick]) * rng.uniform(*kinds.brightness) + rng.normal(0, kinds.spread, 3)
+    return np.clip(color, *kinds.limits)
 
 
 def head_surfaces(marks, crown, skin, hair, rng) -> list[Surface]:
@@ -97,11 +97,11 @@ def head_surfaces(marks, crown, skin, hair, rng) -> list[Surface]:
         rng: random generator.
     """
     head = Head(marks, crown)
-    tone = np.clip(skin * (1 + rng.normal(0, 0.06)) * (1 + rng.normal(0, 0.015, 3)), 0.02, 1)
-    style = rng.choice(["short", "long", "none", "veil", "cap"], p=[0.48, 0.3, 0.1, 0.06, 0.06])
-    surfaces = [_skull(head, tone, hair if style == "short" and rng.random() < 0.5 else tone),
+    tone = np.clip(skin * (1 + rng.normal(0, looks.HEAD.tone)) * (1 + rng.normal(0, looks.HEAD.tint, 3)), 0.02, 1)
+    style = looks.choice(looks.STYLES, rng)
+    surfaces = [_skull(head, tone, hair if style == "short" and rng.random() < looks.HEAD.scalp_chance else tone),
                 _mouth(head, rng), _body(head, tone, style == "veil", rng)]
-    if style in ("short", "none", "cap") or rng.random() < 0.4:
+    if style in ("short", "none", "cap") or rng.random() < looks.HEAD.ears_chance:
         surfaces += _ears(head, tone, rng)
     if style != "none":
         surfaces.append(_hair(head, hair, style, rng))
@@ -129,18 +129,18 @@ def _roundness(down):
 
 
 def _ears(head, tone, rng):
-    size = rng.uniform(0.75, 1.15)
-    radii = np.array([0.1, 0.3, 0.16], np.float32) * head.height / 1.1 * size
+    size = rng.uniform(*looks.EARS.size)
+    radii = np.array(looks.EARS.radii, np.float32) * head.height / looks.EARS.usual_height * size
     across, down = np.meshgrid(np.linspace(-np.pi, np.pi, 17), np.linspace(0.02, np.pi - 0.02, 9))
     shape = np.stack([np.sin(down) * np.sin(across), np.cos(down), np.sin(down) * np.cos(across)], axis=-1)
     fold = 0.75 + 0.35 * np.clip(np.hypot(shape[..., 1], shape[..., 2]), 0, 1)[..., None]
     ears = []
     for side in (-1, 1):
         lean = shape * radii
-        lean[..., 0] -= 0.5 * side * lean[..., 2]  # the back edge stands out
+        lean[..., 0] -= looks.EARS.lean * side * lean[..., 2]  # the back edge stands out
         place = np.array([head.center[0] + side * head.width * 1.02,
                           0.55 * head.eyes[1] + 0.45 * head.marks[33, 1], head.ear_z - 0.12])
-        ears.append(_grid(lean + place, tone * (1.05, 0.93, 0.9) * fold, SKIN, push=0.06))
+        ears.append(_grid(lean + place, tone * looks.EARS.tint * fold, SKIN, push=0.06))
     return ears
 
 
@@ -153,11 +153,11 @@ def _mouth(head, rng):
     low, high = inner[:, 1].min() - 0.05, inner[:, 1].max() + 0.05
     vertices = np.stack([middle[0] + half * x, low + (high - low) * y,
                          middle[2] - 0.1 - 0.16 * x * x], axis=-1)
-    upper = inner[1:4, 1].mean() - rng.uniform(0.02, 0.1) * head.height  # lower edge of the upper teeth
-    lower = inner[5:8, 1].mean() + rng.uniform(-0.1, 0.04) * head.height
+    upper = inner[1:4, 1].mean() - rng.uniform(*looks.MOUTH.upper_teeth) * head.height  # lower edge of the upper teeth
+    lower = inner[5:8, 1].mean() + rng.uniform(*looks.MOUTH.lower_teeth) * head.height
     gaps = 0.86 + 0.14 * np.abs(np.cos(x * 11))
-    teeth = np.float32(rng.uniform((0.7, 0.66, 0.56), (0.97, 0.95, 0.9)))
-    dark = np.float32(rng.uniform((0.1, 0.03, 0.03), (0.4, 0.16, 0.15)))
+    teeth = np.float32(rng.uniform(*looks.MOUTH.tooth))
+    dark = np.float32(rng.uniform(*looks.MOUTH.dark))
     white = ((vertices[..., 1] > upper) | (vertices[..., 1] < lower)) & (np.abs(x) < 0.95)
     colors = np.where(white[..., None], (gaps * (1 - 0.35 * x * x))[..., None] * teeth, dark)
     return _grid(vertices, colors, MOUTH, push=0.02)
@@ -169,29 +169,43 @@ def _body(head, tone, veil, rng):
     rows = np.linspace(0, 1, 25)[:, None]
     around = np.linspace(-np.pi, np.pi, 41)[None]
     y = top + (bottom - top) * rows + 0 * around
-    fall = head.chin[1] - rng.uniform(0.25, 0.55) - y  # below the base of the neck
+    fall = head.chin[1] - rng.uniform(*looks.BODY.neck_length) - y  # below the base of the neck
     spread = np.clip(fall / 0.6, 0, 1) ** 0.6
-    neck = head.width * rng.uniform(0.62, 0.86)
-    half_width = neck + (rng.uniform(1.5, 2.1) - neck) * spread
+    neck = head.width * rng.uniform(*looks.BODY.neck)
+    half_width = neck + (rng.uniform(*looks.BODY.shoulders) - neck) * spread
     half_depth = neck * 0.95 + 0.25 * spread
     center_z = head.ear_z + 0.12 - 0.1 * rows
     vertices = np.stack([head.center[0] + half_width * np.sin(around), y,
                          center_z + half_depth * np.cos(around)], axis=-1)
-    line = head.chin[1] - rng.uniform(0.05, 0.6) - rng.uniform(0, 0.9) * np.exp(-(around / 0.45) ** 2)
-    cloth = np.float32(rng.uniform(0.02, 0.95, 3) if rng.random() < 0.4 else rng.uniform(0.02, 0.9))
-    inner = np.float32(rng.uniform(0.6, 0.98) if rng.random() < 0.6 else rng.uniform(0, 1, 3))
-    below = line - y  # the neckline is above the point by this much
-    if rng.random() < 0.5:
-        cloth = inner + _soft(below - rng.uniform(0.08, 0.25)) * (cloth - inner)
-    if rng.random() < 0.25:
-        tie = np.float32(rng.uniform(0, 0.8, 3))
-        cloth = cloth + _soft(below - 0.1) * _soft(0.12 - np.abs(around)) * (tie - cloth)
-    chin_shadow = 1 - rng.uniform(0.1, 0.6) * np.exp(-((y - head.chin[1] + 0.05) / 0.3) ** 2)[..., None]
+    line = (head.chin[1] - rng.uniform(*looks.BODY.neckline)
+            - rng.uniform(*looks.BODY.depth) * np.exp(-(around / looks.BODY.v_width) ** 2))
+    cloth = _clothes(line - y, around, rng)
+    chin_shadow = 1 - rng.uniform(*looks.BODY.chin_shadow) * np.exp(-((y - head.chin[1] + 0.05) / 0.3) ** 2)[..., None]
     colors = tone * (0.98, 0.95, 0.95) * chin_shadow
-    colors = colors + _soft(below) * (cloth - colors)
+    colors = colors + _soft(line - y) * (cloth - colors)
     if veil:
         colors = np.broadcast_to(cloth, vertices.shape) * chin_shadow
-    return _grid(vertices, colors, CLOTH, push=0.5, follows_head=rng.uniform(0.1, 0.7))
+    return _grid(vertices, colors, CLOTH, push=0.5, follows_head=rng.uniform(*looks.BODY.follows))
+
+
+def _clothes(below, around, rng):
+    """Colours (rows, columns, 3), or one for all, of clothes with a lining and perhaps a tie.
+
+    Args:
+        below: (rows, columns) how far each point is below the neckline, dm.
+        around: (1, columns) angle from the front, radian.
+    """
+    body = looks.BODY
+    colored = rng.random() < body.colored_chance
+    cloth = np.float32(rng.uniform(*body.cloth, 3) if colored else rng.uniform(*body.grey_cloth))
+    white = rng.random() < body.white_chance
+    lining = np.float32(rng.uniform(*body.white_lining) if white else rng.uniform(0, 1, 3))
+    if rng.random() < body.lining_chance:
+        cloth = lining + _soft(below - rng.uniform(*body.lining)) * (cloth - lining)
+    if rng.random() < body.tie_chance:
+        tie = np.float32(rng.uniform(*body.tie, 3))
+        cloth = cloth + _soft(below - 0.1) * _soft(body.tie_width - np.abs(around)) * (tie - cloth)
+    return cloth
 
 
 def _soft(distance):
@@ -210,60 +224,65 @@ def _hair(head, hair, style, rng):
     down = rows * last[None]
     dome = np.minimum(down, np.pi / 2)
     volume, rough = _volume(style, rng)
-    waves = _smooth_noise(rng, rows.shape[0], across.size, rng.integers(3, 9), rng.integers(5, 20))
+    row_knots, column_knots = rng.integers(*looks.SHELL.rows), rng.integers(*looks.SHELL.columns)
+    waves = _smooth_noise(rng, rows.shape[0], across.size, row_knots, column_knots)
     thick = volume * (0.4 + 0.6 * np.sin(np.pi * np.clip(rows * 0.72, 0, 1))) + rough * waves
     grow = 1.04 + np.maximum(thick, 0.0)
-    flare = 1 + rng.uniform(-0.12, 0.25) * np.maximum(down - np.pi / 2, 0)
+    flare = 1 + rng.uniform(*looks.SHELL.flare) * np.maximum(down - np.pi / 2, 0)
     ring = np.sin(dome) * _roundness(dome) * grow * flare
     depth = np.where(np.cos(across) > 0, radii[2] * 1.1, head.back)
     vertices = np.stack([center[0] + radii[0] * ring * np.sin(across),
                          center[1] + radii[1] * (np.cos(dome) * grow - np.maximum(down - np.pi / 2, 0)),
                          center[2] + depth * ring * np.cos(across)], axis=-1)
     if style in ("veil", "cap"):
-        base = np.float32(rng.uniform(0.02, 0.95, 3) if rng.random() < 0.6 else rng.uniform(0.02, 0.95))
-        folds = 1 + 0.12 * waves
+        colored = rng.random() < looks.SHELL.colored_chance
+        base = np.float32(rng.uniform(*looks.SHELL.cloth, 3 if colored else None))
+        folds = 1 + looks.SHELL.folds * waves
         return _grid(vertices, base * folds[..., None], CLOTH, closed=style == "cap")
     streaks = _smooth_noise(rng, rows.shape[0], across.size, 4, 40)
-    roots = 1 - rng.uniform(0, 0.35) * rows
-    colors = hair * np.clip(1 + rng.uniform(0.05, 0.3) * streaks, 0.4, 1.6)[..., None] * roots[..., None]
+    roots = 1 - rng.uniform(*looks.SHELL.roots) * rows
+    streaks = np.clip(1 + rng.uniform(*looks.SHELL.streaks) * streaks, *looks.SHELL.streak_limits)
+    colors = hair * streaks[..., None] * roots[..., None]
     return _grid(vertices, colors, HAIR, closed=style == "short")
 
 
 def _volume(style, rng):
     """How far the shell stands off the skull, and how rough it is, as shares of its radius."""
     if style in ("veil", "cap"):
-        return rng.uniform(0.08, 0.2), 0.015
-    low, high = (0.02, 0.3) if style == "short" else (0.08, 0.38)
-    return rng.uniform(low, high), rng.uniform(0.005, 0.05)
+        return rng.uniform(*looks.SHELL.covering), looks.SHELL.covering_rough
+    volume = looks.SHELL.short if style == "short" else looks.SHELL.long
+    return rng.uniform(*volume), rng.uniform(*looks.SHELL.rough)
 
 
 def _hairline(head, across, style, rng):
     """Height y of the shell's lower edge for each angle (0 = front, +-pi = back)."""
-    eyes, height = head.eyes[1], head.height
+    eyes, height, edge = head.eyes[1], head.height, looks.HAIRLINE
+    covered = style in ("veil", "cap")
     kind = rng.random()
-    front = eyes + height * (rng.uniform(0.2, 0.5) if kind < 0.28 else
-                             rng.uniform(0.45, 0.72) if kind < 0.9 else rng.uniform(0.72, 0.95))
-    if style in ("veil", "cap"):
-        front = eyes + height * rng.uniform(0.35, 0.75)
-    tilt, peak = rng.normal(0, 0.1) * height, rng.uniform(-0.08, 0.14) * height
-    opening = rng.uniform(0.75, 1.3) if style != "veil" else rng.uniform(0.95, 1.25)
-    openings = np.where(across < 0, opening + rng.normal(0, 0.1), opening + rng.normal(0, 0.1))
-    place = np.abs(across) / openings
+    front = eyes + height * rng.uniform(*(
+        edge.fringe if kind < edge.fringe_chance else
+        edge.usual if kind < 1 - edge.receding_chance else edge.receding))
+    if covered:
+        front = eyes + height * rng.uniform(*edge.covering)
+    tilt, peak = rng.normal(0, edge.tilt) * height, rng.uniform(*edge.peak) * height
+    opening = rng.uniform(*(edge.veil_opening if style == "veil" else edge.opening))
+    left, right = opening + rng.normal(0, edge.uneven), opening + rng.normal(0, edge.uneven)
+    place = np.abs(across) / np.where(across < 0, left, right)
     line = front + tilt * np.sin(across) + peak * np.cos(3 * across) * (place < 1)
-    line = line - rng.uniform(0, 0.25) * height * np.clip(place, 0, 1) ** 2
+    line = line - rng.uniform(*edge.droop) * height * np.clip(place, 0, 1) ** 2
     if style in ("long", "veil"):
-        low = head.chin[1] - rng.uniform(-0.5, 1.2)
-        ends = np.where(across < 0, low, low + rng.normal(0, 0.15) * height)
+        low = head.chin[1] - rng.uniform(*edge.long)
+        ends = np.where(across < 0, low, low + rng.normal(0, edge.long_uneven) * height)
         line = np.where(place > 1, ends + (line - ends) * np.exp(-((place - 1) / 0.1) ** 2), line)
     else:
-        burns = eyes - height * rng.uniform(-0.25, 0.12)
-        nape = head.chin[1] + height * rng.uniform(0.0, 0.5)
+        burns = eyes - height * rng.uniform(*edge.sideburns)
+        nape = head.chin[1] + height * rng.uniform(*edge.nape)
         angle = np.abs(across)
         line = np.where(place > 1, burns + (line - burns) * np.exp(-((place - 1) / 0.12) ** 2), line)
-        line = np.where(angle > 1.55, eyes + 0.25 * height, line)  # over the ear
-        line = np.where(angle > 2.0, nape, line)
-    tufts = _smooth_noise(rng, 1, across.size, 1, rng.integers(10, 40))[0]
-    roughness = rng.uniform(0, 0.06) if style not in ("veil", "cap") else 0.01
+        line = np.where(angle > edge.ear_angle, eyes + edge.over_ear * height, line)
+        line = np.where(angle > edge.nape_angle, nape, line)
+    tufts = _smooth_noise(rng, 1, across.size, 1, rng.integers(*edge.tufts))[0]
+    roughness = edge.covering_rough if covered else rng.uniform(*edge.rough)
     return (line + roughness * height * tufts).astype(np.float32)
 
 
@@ -273,7 +292,7 @@ def _grid(vertices, colors, group, **placing):
     colors = np.clip(np.broadcast_to(colors, vertices.shape), 0, 1).reshape(-1, 3).astype(np.float32)
     vertices = np.ascontiguousarray(vertices.reshape(-1, 3), np.float32)
     triangles = _grid_triangles(rows, columns)
-    return Surface(vertices, vertex_normals(vertices, triangles), colors, triangles, group, **placing)
+    return Surface(vertices, vertex_normals_numpy(vertices, triangles), colors, triangles, group, **placing)
 
 
 @functools.lru_cache(maxsize=32)
@@ -294,9 +313,8 @@ def _smooth_noise(rng, rows, columns, row_knots, column_knots):
 # -------------------------------------------------------------------- background
 def background(size: int, rng: np.random.Generator) -> np.ndarray:
     """A random background (size, size, 3) float32 in [0, 1]."""
-    kind = rng.choice(["plain", "gradient", "noise", "blobs", "stripes", "scene"],
-                      p=[0.14, 0.16, 0.18, 0.16, 0.1, 0.26])
-    blur = rng.choice([0.0, 1.5, 4.0, 9.0], p=[0.3, 0.25, 0.25, 0.2])
+    kind = looks.choice(looks.BACKGROUNDS, rng)
+    blur = looks.choice(looks.BACKGROUND_BLURS, rng)
     shrink = 4 if blur >= 4 else 1  # what will be blurred needs few pixels
     small = max(size // shrink, 8)
     image = _backdrop(kind, small, rng)

@@ -6,12 +6,15 @@ The paper names L1, PSNR and SSIM on the masked face; the exact definitions are 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
 
 import numpy as np
 from skimage.metrics import structural_similarity
+
+from facegcn.files import write_text
 
 IMAGE_METRICS = ("l1", "psnr", "ssim")
 _SSIM_SIGMA = 1.5  # pixels, of the Gaussian window
@@ -22,7 +25,8 @@ def image_metrics(overlay: np.ndarray, photo: np.ndarray, mask: np.ndarray) -> d
     """Differences between overlay and photo over the pixels of a mask.
 
     Args:
-        overlay: (H, W, 3) in [0, 1], the render inside the mask and the photo outside.
+        overlay: (H, W, 3) in [0, 1], the render inside coverage and skin mask, the photo elsewhere
+            (``report.overlay``).
         photo: (H, W, 3) in [0, 1].
         mask: (H, W), true where skin mask and coverage are both on.
 
@@ -78,6 +82,28 @@ def texture_errors(albedo: np.ndarray, truth: np.ndarray, visible: np.ndarray) -
             for name, chosen in (("visible", visible), ("hidden", ~visible))}
 
 
+def truth_metrics(truth: dict, landmarks: np.ndarray, textures: dict) -> dict[str, float]:
+    """Distances of a reconstruction from a made portrait's truth.
+
+    Args:
+        truth: ``landmarks`` (68, 2) pixels, ``albedo`` (N, 3) levels of 255, ``visible`` (N,) bool.
+        landmarks: (68, 2) of the reconstruction, pixels.
+        textures: ``coarse_texture`` and ``fine_texture`` (N, 3) in [-1, 1].
+
+    Returns:
+        ``landmark_error``: pixels, mean of 68; and, coarse and fine, ``albedo_visible`` and ``albedo_hidden``: mean
+        absolute difference in levels of 255 on vertices that the portrait shows, and does not show.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    found = {"landmark_error": float(np.linalg.norm(landmarks - truth["landmarks"], axis=1).mean())}
+    for kind in ("coarse", "fine"):
+        errors = texture_errors((textures[f"{kind}_texture"] + 1.0) * 127.5, truth["albedo"], truth["visible"])
+        found.update({f"{kind}_albedo_{name}": value for name, value in errors.items()})
+    return found
+
+
 def mean_row(rows: dict[str, dict]) -> dict[str, float]:
     """Mean of every numeric column over the photos where it is finite; columns without one are left out."""
     means = {}
@@ -88,32 +114,44 @@ def mean_row(rows: dict[str, dict]) -> dict[str, float]:
     return means
 
 
+def measured(rows: dict[str, dict]) -> int:
+    """How many photos have a metric at all, so that a mean is one of these."""
+    return sum(any(map(_finite, row.values())) for row in rows.values())
+
+
 def write_metrics(folder: str, rows: dict[str, dict], **about) -> None:
-    """Writes ``metrics.json`` (strict JSON: a value that is not finite becomes null) and ``metrics.csv``.
+    """Writes ``metrics.json`` and ``metrics.csv``, whole.
+
+    The JSON is strict: a value that is not finite becomes null. In the table it is empty; its column ``kind`` tells
+    photos from their mean, and a text that a spreadsheet would take for a formula has an apostrophe before it.
 
     Args:
         folder: an existing folder.
         rows: photo name -> metric name -> number or text, for example ``coarse_l1`` or ``status``.
         about: further entries of the JSON file, for example settings.
+
+    Raises:
+        OSError: a file cannot be written.
     """
-    content = {**about, "count": len(rows), "mean": mean_row(rows), "photos": rows}
-    with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
-        json.dump(_strict(content), file, indent=2, allow_nan=False)
-        file.write("\n")
-    columns = _columns(rows)
-    with open(os.path.join(folder, "metrics.csv"), "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["photo", *columns])
-        for name, row in {**rows, "mean": mean_row(rows)}.items():
-            writer.writerow([name, *("" if _strict(row.get(key)) is None else row[key] for key in columns)])
+    mean, count = mean_row(rows), measured(rows)
+    content = {**about, "count": len(rows), "mean_of": count, "mean": mean, "photos": rows}
+    write_text(os.path.join(folder, "metrics.json"), json.dumps(_strict(content), indent=2, allow_nan=False) + "\n")
+    columns, table = _columns(rows), io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["photo", "kind", *columns])
+    for name, row in rows.items():
+        writer.writerow([_harmless(name), "photo", *(_harmless(_strict(row.get(key))) for key in columns)])
+    writer.writerow(["", f"mean of {count}", *(_harmless(_strict(mean.get(key))) for key in columns)])
+    write_text(os.path.join(folder, "metrics.csv"), table.getvalue())
 
 
-def summary_table(rows: dict[str, dict], most: int = 40) -> str:
-    """A text table of the photos (the first ``most``) and their mean."""
-    columns = _columns(rows)
-    shown = dict(list(rows.items())[:most]) | {f"mean of {len(rows)}": mean_row(rows)}
+def summary_table(rows: dict[str, dict], most: int = 50) -> str:
+    """A text table of the photos (the first ``most``) and their mean; long texts, such as reasons, are left out."""
+    columns = [key for key in _columns(rows) if key != "reason"]
     lines = [["photo", *columns]]
-    lines += [[name, *(_cell(row.get(key)) for key in columns)] for name, row in shown.items()]
+    lines += [[name, *(_cell(row.get(key)) for key in columns)] for name, row in list(rows.items())[:most]]
+    mean = mean_row(rows)
+    lines.append([f"mean of {measured(rows)}", *(_cell(mean.get(key)) for key in columns)])
     name_width, *widths = (max(len(line[i]) for line in lines) for i in range(len(columns) + 1))
     text = []
     for name, *cells in lines:
@@ -121,6 +159,13 @@ def summary_table(rows: dict[str, dict], most: int = 40) -> str:
     if len(rows) > most:
         text.insert(-1, f"... {len(rows) - most} more in metrics.csv")
     return "\n".join(text)
+
+
+def _harmless(value):
+    """What a table's cell holds: "" for nothing; a text that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return "" if value is None else value
 
 
 def _columns(rows: dict[str, dict]) -> list[str]:

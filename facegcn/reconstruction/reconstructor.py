@@ -2,119 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from facegcn import camera, export
-from facegcn.errors import PhotoError
-from facegcn.files import read_npz
-from facegcn.fitting import landmark_targets
+from facegcn.errors import PhotoError, UserError, log
+from facegcn.files import write_npz
 from facegcn.identity.recognizers import identity_metrics
-from facegcn.morphable import LANDMARK_COUNT
-from facegcn.photos import packed_file, reading
-from facegcn.photos.packed_photos import PackedPhotos, to_network_range
-from facegcn.photos.skin import crop_mask
+from facegcn.photos.packed_photos import to_network_range
 from facegcn.reconstruction import evaluation
-from facegcn.reconstruction.completion import complete_texture
-from facegcn.report import contact_sheet, overlay, to_uint8, write_png
+from facegcn.reconstruction.completion import color_trust, complete_texture
+from facegcn.reconstruction.jobs import Job, Photo
+from facegcn.reconstruction.results import Overview, shown
+from facegcn.report import overlay, to_uint8, write_png
 from facegcn.sampling import delit_colors
 from facegcn.training.encoding import PhotoEncoder
 
 _TRAINED = "texture network"
 _COMPLETED = "not trained: the coarse texture completed with the colours seen in the photo"
-_SHEET_PHOTOS = 24  # rows of the overview picture
 _EVEN_LIGHT = 0.3  # brings the constant harmonic's 0.8 up to a shading of about 1
 _SIDE_ANGLE = np.radians(30.0)  # the overview also shows the fine face from this far to the side
-
-
-@dataclass
-class Job:
-    """One photo on its way through test mode.
-
-    Attributes:
-        name: stem of the output files.
-        status: ``ok``, ``several faces, the largest used``, ``no face``, ``unreadable``,
-            ``bad points``, ``no skin``.
-        message: why there is no result, and the cure.
-        rgba: (S, S, 4) uint8 aligned crop with skin alpha; None without a result.
-        targets: (73, 2) landmark targets, pixels of the crop.
-        transform: (2, 3) photo pixels -> crop pixels; the identity for segmented input.
-        truth: arrays of a made portrait's truth, or None.
-        metrics: filled in by ``Reconstructor``.
-    """
-
-    name: str
-    status: str
-    message: str = ""
-    rgba: np.ndarray | None = None
-    targets: np.ndarray = field(default_factory=lambda: landmark_targets(None))
-    transform: np.ndarray = field(default_factory=lambda: np.eye(2, 3, dtype=np.float32))
-    truth: dict | None = None
-    metrics: dict = field(default_factory=dict)
-
-
-def load_jobs(paths: list[str], morphable, size: int) -> list[Job]:
-    """Reads images; two that differ in their ending only keep it in their names, so that no result is lost."""
-    stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-    names = [os.path.basename(path) if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems)]
-    return [load_job(path, name, morphable, size)
-            for path, name in zip(tqdm(paths, desc="aligning photos", unit="photo", dynamic_ncols=True), names)]
-
-
-def load_job(path: str, name: str, morphable, size: int) -> Job:
-    """Reads one image: a segmented PNG of the right size as it is, any other photo aligned and masked."""
-    try:
-        image = reading.read_image(path)
-        points = reading.points_beside(path)
-        if is_segmented(image, size):
-            folder, file = os.path.split(path)
-            truth = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0])
-            # A made portrait's exact landmarks are for measuring; no photo comes with such.
-            targets = _targets(points) if truth is None else landmark_targets(None)
-            return Job(name, "ok", rgba=image, targets=targets, truth=truth)
-        aligned = reading.align_photo(image, points, morphable.five_points, size)
-        mask = crop_mask(image, aligned)
-    except PhotoError as error:
-        return Job(name, error.status, message=str(error))
-    if not mask.any():
-        return Job(name, "no skin", message="its skin mask is empty; give a PNG whose alpha marks the skin")
-    rgba = np.concatenate([aligned.crop.image, mask[..., None]], axis=-1)
-    return Job(name, aligned.status, rgba=rgba, targets=landmark_targets(aligned.points, aligned.landmarks),
-               transform=aligned.crop.transform)
-
-
-def _targets(points: np.ndarray | None) -> np.ndarray:
-    """(73, 2) targets of a segmented crop's 5 or 68 points, or of none."""
-    if points is None or len(points) != LANDMARK_COUNT:
-        return landmark_targets(points)
-    return landmark_targets(None, points)
-
-
-def is_segmented(image: np.ndarray, size: int) -> bool:
-    """Whether an image is an aligned crop with a skin mask already: right size, alpha neither full nor empty."""
-    return image.shape == (size, size, 4) and image[..., 3].max() > 0 and image[..., 3].min() < 255
-
-
-def packed_jobs(packed: PackedPhotos, indices) -> list[Job]:
-    """Jobs of packed photos, a made portrait's with its truth."""
-    records = packed_file.read_records(packed.path, indices)
-    return [Job(packed.names[i], "ok", rgba=record, targets=packed.targets[i],
-                truth=_truth(packed.truth_folder, packed.names[i]))
-            for i, record in zip(indices, records)]
-
-
-def _truth(folder: str, name: str) -> dict | None:
-    """The truth of a made portrait, where the folder has one."""
-    file = os.path.join(folder, f"{name}.npz")
-    return read_npz(file, ("landmarks", "albedo", "visible")) if folder and os.path.exists(file) else None
+_HEADINGS = ("photo", "coarse", "fine", "fine from 30 degrees")
+_LONGEST_REASON = 500  # letters: TensorFlow's are pages long
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written, either
 
 
 class Reconstructor:
     """Runs photos through a FaceModel in batches and writes every file of test mode.
+
+    No photo ends the others: one that cannot be loaded, reconstructed or written gets a status and a reason.
 
     Args:
         face_model: with a regressor; without a texture network the coarse texture is completed
@@ -123,64 +45,129 @@ class Reconstructor:
         output: folder; made when absent.
         fit_steps: steps of fitting after regression; 0 = none.
         recognizers: measure identity (facegcn.identity.recognizers.load_recognizers); none by default.
+        debug: show the traceback of each failure.
+
+    Attributes:
+        overview: pages of pictures of the first photos, ``results.Overview``.
     """
 
-    def __init__(self, face_model, adjacency, output: str, fit_steps: int = 0, recognizers=None):
+    def __init__(self, face_model, adjacency, output: str, fit_steps: int = 0, recognizers=None, debug: bool = False):
         self._model, self._adjacency, self._output = face_model, adjacency, output
-        self._recognizers = recognizers or {}
+        self._recognizers, self._debug = recognizers or {}, debug
         self._encode = PhotoEncoder(face_model, fit_steps)
-        self.completed = face_model.texture_network is None
-        self._rows = {}
+        self._completed = face_model.texture_network is None
         os.makedirs(output, exist_ok=True)
+        self.overview = Overview(output, _HEADINGS)
 
-    def run(self, jobs: list[Job], batch_size: int) -> dict[str, dict]:
-        """Reconstructs the jobs that have an image; writes ``metrics.json`` / ``.csv`` and the overview.
+    def run(self, jobs: Sequence[Job], batch_size: int) -> dict[str, dict]:
+        """Reconstructs the jobs; writes ``metrics.json`` / ``.csv`` and the overview, after an interruption, too.
 
         Returns:
-            the metrics of each photo by name.
+            by name, status, reason and metrics of each photo whose turn came.
+
+        Raises:
+            OSError: the disk is full or read-only; what was written before is whole.
         """
-        ready = [job for job in jobs if job.rgba is not None]
-        with tqdm(total=len(ready), desc="reconstructing", unit="photo", dynamic_ncols=True) as bar:
-            for start in range(0, len(ready), batch_size):
-                batch = ready[start:start + batch_size]
-                self._batch(batch)
-                bar.update(len(batch))
-        rows = {job.name: {"status": job.status, **job.metrics} for job in jobs}
-        evaluation.write_metrics(self._output, rows, fine_texture=_COMPLETED if self.completed else _TRAINED)
-        if self._rows:
-            contact_sheet(list(self._rows.values()), list(self._rows), os.path.join(self._output, "overview.png"),
-                          headings=("photo", "coarse", "fine", "fine from 30 degrees"))
+        try:
+            with tqdm(total=len(jobs), desc="reconstructing", unit="photo", dynamic_ncols=True) as bar:
+                for batch in self._batches(jobs, batch_size):
+                    self._batch(batch)
+                    bar.update(sum(bool(job.status) for job in jobs) - bar.n)
+                bar.update(len(jobs) - bar.n)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._finish(jobs)
+            log.warning("%d of %d photos were written to %s before the end", sum(job.written for job in jobs),
+                        len(jobs), self._output)
+            raise
+        return self._finish(jobs)
+
+    def _finish(self, jobs):
+        """Writes metrics and the last overview page."""
+        rows = {job.name: {"status": job.status, **({"reason": shown(job.message)} if job.message else {}),
+                           **job.metrics} for job in jobs if job.status}
+        about = {"fine_texture": _COMPLETED if self._completed else _TRAINED}
+        if len(rows) < len(jobs):
+            about["interrupted_before"] = len(jobs) - len(rows)
+        evaluation.write_metrics(self._output, rows, **about)
+        self.overview.finish()
         return rows
 
-    def _batch(self, jobs):
-        rgba = to_network_range(np.stack([job.rgba for job in jobs]))
-        targets = np.stack([job.targets for job in jobs])
-        coeff, embedding = self._encode(rgba, targets)
+    # ---------------------------------------------------------------- photo by photo
+    def _batches(self, jobs, batch_size) -> Iterator[list[tuple[Job, Photo]]]:
+        """Pairs of jobs and their photos, as many at a time as are reconstructed together."""
+        ready = []
+        for job in tqdm(jobs, desc="reading photos", unit="photo", dynamic_ncols=True, leave=False):
+            try:
+                ready.append((job, job.load()))
+            except PhotoError as error:
+                job.status, job.message = error.status, shown(str(error))
+            except Exception as error:
+                self._failed(job, error)
+            if len(ready) == batch_size:
+                yield ready
+                ready = []
+        if ready:
+            yield ready
+
+    def _failed(self, job, error) -> None:
+        """Notes that a photo cannot be used for an unforeseen reason."""
+        job.status = "failed"
+        foreseen = isinstance(error, (OSError, UserError))
+        words = str(error) if foreseen else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        job.message = shown(words)[:_LONGEST_REASON]
+        if self._debug:
+            log.warning("%s:", job.name, exc_info=error)
+
+    def _batch(self, pairs: list[tuple[Job, Photo]]) -> None:
+        """Reconstructs and writes some photos; when they fail together, each on its own."""
+        try:
+            results = list(self._results([photo for _, photo in pairs]))
+        except Exception as error:
+            if len(pairs) == 1:
+                self._failed(pairs[0][0], error)
+            for pair in pairs if len(pairs) > 1 else ():
+                self._batch([pair])
+            return
+        for (job, photo), result in zip(pairs, results):
+            try:
+                self._write(job, photo, *result)
+            except Exception as error:
+                self._failed(job, error)
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    raise
+
+    # ---------------------------------------------------------------- networks
+    def _results(self, photos: list[Photo]) -> Iterator[tuple]:
+        """Of each photo: in network range, coefficients, outputs of the model, side view, identity metrics."""
+        rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
+        coeff, embedding = self._encode(rgba, np.stack([photo.targets for photo in photos]))
         outputs = self._reconstruct(rgba, coeff, embedding)
         side = self._side_view(outputs, coeff)
-        identity = self._identity(np.asarray(rgba), outputs)
-        for i, job in enumerate(jobs):
+        identity = self._identity(rgba.numpy(), outputs)
+        for i in range(len(photos)):
             single = {key: np.asarray(value[i]) for key, value in outputs.items() if key != "rasterization"}
-            self._write(job, np.asarray(rgba[i]), coeff[i], single, side[i])
-            job.metrics.update(identity[i])
+            yield rgba[i].numpy(), coeff[i], single, side[i], identity[i]
 
     def _identity(self, rgba, outputs):
         """Identity metrics of each photo's overlays, as dicts; empty ones without recognizers."""
         overlays = {kind: np.asarray(overlay(outputs[f"{kind}_render"], rgba)) for kind in ("coarse", "fine")}
-        landmarks = self._pixels(np.asarray(outputs["landmarks"]))
-        return identity_metrics(self._recognizers, rgba[..., :3], overlays, landmarks)
+        return identity_metrics(self._recognizers, rgba[..., :3], overlays, self._pixels(outputs["landmarks"]))
 
     def _pixels(self, points):
         """Projected points from [-1, 1] to pixels of the crop."""
-        return points * (self._model.image_size / 2) + self._model.image_size / 2
+        return camera.to_pixels(points, self._model.image_size).numpy()
 
     def _reconstruct(self, rgba, coeff, embedding):
         """FaceModel.reconstruct, with the completed texture in place of the network's when untrained."""
         outputs = self._model.reconstruct(rgba, coeff, embedding)
-        if self.completed:
-            sampled = outputs["projected_color"]
-            fine = complete_texture(outputs["coarse_texture"], delit_colors(sampled, outputs["shading"]),
-                                    sampled[..., 3], self._adjacency, self._model.morphable.symmetry_pairs)
+        if self._completed:
+            visible = outputs["projected_color"][..., 3:]
+            # De-lit colours come times visible.
+            seen = tf.math.divide_no_nan(delit_colors(outputs["projected_color"], outputs["shading"]), visible)
+            trust = color_trust(outputs["coarse_texture"], seen, visible[..., 0], outputs["normals"])
+            fine = complete_texture(outputs["coarse_texture"], seen, trust, self._adjacency,
+                                    self._model.morphable.symmetry_pairs)
             lit = tf.clip_by_value((fine * 0.5 + 0.5) * outputs["shading"], 0.0, 1.0)
             outputs.update(fine_texture=fine, fine_color=lit * 2.0 - 1.0,
                            fine_render=self._model.render(outputs["rasterization"], lit))
@@ -197,77 +184,42 @@ class Reconstructor:
         lit = tf.clip_by_value((outputs["fine_texture"] * 0.5 + 0.5) * geometry["shading"], 0.0, 1.0)
         return self._model.render(geometry["rasterization"], lit).numpy()
 
-    def _write(self, job, rgba, coeff, outputs, side):
-        """All files of one photo, and its metrics."""
-        def path(suffix):
-            return os.path.join(self._output, f"{job.name}{suffix}")
-        photo, mask = rgba[..., :3], rgba[..., 3] > 0.5
-        write_png(path("_input.png"), to_uint8(photo))
+    # ---------------------------------------------------------------- files
+    def _write(self, job, photo, rgba, coeff, outputs, side, identity):
+        """All files of one photo, its metrics, its row of the overview."""
+        def path(ending):
+            return os.path.join(self._output, f"{job.name}{ending}")
+        picture, mask, metrics = rgba[..., :3], rgba[..., 3] > 0.5, {}
+        self._write_arrays(path(".npz"), photo, coeff, outputs)
+        write_png(path("_input.png"), to_uint8(picture))
         write_png(path("_mask.png"), np.where(mask, 255, 0).astype(np.uint8))
-        row = [to_uint8(photo)]
+        row, triangles = [to_uint8(picture)], self._model.morphable.triangles
         for kind in ("coarse", "fine"):
             render = outputs[f"{kind}_render"]
             covered = overlay(render, rgba)
             alpha = np.round(render[..., 3:] * 255).astype(np.uint8)
             write_png(path(f"_{kind}.png"), np.concatenate([to_uint8(render[..., :3]), alpha], axis=-1))
             write_png(path(f"_{kind}_overlay.png"), to_uint8(covered))
-            found = evaluation.image_metrics(covered * 0.5 + 0.5, photo * 0.5 + 0.5,
-                                             mask & (render[..., 3] > 0.5))
-            job.metrics.update({f"{kind}_{name}": value for name, value in found.items()})
-            export.write_obj(path(f"_{kind}.obj"), outputs["world"], self._model.morphable.triangles,
-                             outputs[f"{kind}_texture"] * 0.5 + 0.5)
+            found = evaluation.image_metrics(covered * 0.5 + 0.5, picture * 0.5 + 0.5, mask & (render[..., 3] > 0.5))
+            metrics.update({f"{kind}_{name}": value for name, value in found.items()})
+            export.write_obj(path(f"_{kind}.obj"), outputs["world"], triangles, outputs[f"{kind}_texture"] * 0.5 + 0.5)
             row.append(to_uint8(covered))
-        export.write_glb(path("_fine.glb"), outputs["world"], self._model.morphable.triangles,
-                         outputs["fine_texture"] * 0.5 + 0.5)
-        self._write_arrays(path(".npz"), job, coeff, outputs)
-        if job.truth is not None:
-            job.metrics.update(truth_metrics(job.truth, outputs, self._model.image_size))
-        if len(self._rows) < _SHEET_PHOTOS:
-            self._rows[job.name] = [*row, to_uint8(side[..., :3])]
+        export.write_glb(path("_fine.glb"), outputs["world"], triangles, outputs["fine_texture"] * 0.5 + 0.5)
+        if photo.truth is not None:
+            metrics.update(evaluation.truth_metrics(photo.truth, self._pixels(outputs["landmarks"]), outputs))
+        self.overview.add(job.name, [*row, to_uint8(side[..., :3])])
+        job.status, job.written = photo.status, True
+        job.message = "; ".join(filter(None, (job.remark, photo.remark)))
+        job.metrics = {**metrics, **identity}
 
-    def _write_arrays(self, path, job, coeff, outputs):
+    def _write_arrays(self, path, photo, coeff, outputs):
         """Everything numeric about one face, see the README's table of output files."""
-        parts = self._model.morphable.split(coeff[None])
-        np.savez_compressed(
-            path, coeff=coeff, **{f"coeff_{name}": part[0] for name, part in parts._asdict().items()},
-            vertices=outputs["vertices"], vertices_posed=outputs["world"], normals=outputs["normals"],
-            triangles=self._model.morphable.triangles,
+        parts = self._model.morphable.split(coeff[None])._asdict()
+        write_npz(path, {
+            "coeff": coeff, **{f"coeff_{name}": part[0] for name, part in parts.items()},
+            "vertices": outputs["vertices"], "vertices_posed": outputs["world"], "normals": outputs["normals"],
+            "triangles": self._model.morphable.triangles,
             **{key: outputs[key] for key in ("coarse_texture", "fine_texture", "coarse_color", "fine_color")},
-            visible=outputs["projected_color"][..., 3],
-            landmarks=self._pixels(outputs["landmarks"]),
-            camera_position=np.float32([0, 0, camera.CAMERA_DISTANCE]),
-            camera_fov_y=np.float32(camera.FOV_Y), image_size=np.int32(self._model.image_size),
-            crop_transform=job.transform)
-
-
-def truth_metrics(truth: dict, outputs: dict, size: int) -> dict[str, float]:
-    """Distances of a reconstruction from a made portrait's truth.
-
-    Returns:
-        ``landmark_error`` (pixels, mean of 68) and, coarse and fine, ``albedo_visible`` /
-        ``albedo_hidden``: mean absolute difference in levels of 255 on vertices that the portrait
-        shows / does not show.
-    """
-    pixels = outputs["landmarks"] * (size / 2) + size / 2
-    found = {"landmark_error": float(np.linalg.norm(pixels - truth["landmarks"], axis=1).mean())}
-    for kind in ("coarse", "fine"):
-        predicted = (outputs[f"{kind}_texture"] + 1.0) * 127.5
-        errors = evaluation.texture_errors(predicted, truth["albedo"], truth["visible"])
-        found.update({f"{kind}_albedo_{name}": value for name, value in errors.items()})
-    return found
-
-
-def print_summary(rows: dict[str, dict], jobs: list[Job], output: str) -> None:
-    """The table of metrics, the reason for each photo without a result, and where the files are."""
-    if not jobs:
-        print("there was nothing to reconstruct")
-        return
-    print(evaluation.summary_table(rows))
-    for job in jobs:
-        if job.message:
-            print(f"{job.name}: {job.message}")
-    done = sum(job.rgba is not None for job in jobs)
-    if done:
-        print(f"{done} of {len(jobs)} written to {output}; look at {os.path.join(output, 'overview.png')}")
-    else:
-        print(f"nothing was written to {output}: none of the {len(jobs)} photos could be used")
+            "visible": outputs["projected_color"][..., 3], "landmarks": self._pixels(outputs["landmarks"]),
+            "camera_position": np.float32([0, 0, camera.CAMERA_DISTANCE]), "camera_fov_y": np.float32(camera.FOV_Y),
+            "image_size": np.int32(self._model.image_size), "crop_transform": photo.transform})

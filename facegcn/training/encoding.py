@@ -51,7 +51,7 @@ class PhotoEncoder:
 
         Args:
             rgba: (B, H, W, 4), RGB in [-1, 1].
-            targets: (B, 73, 2) landmark targets, see fitting.landmark_targets; NaN where unknown.
+            targets: (B, 73, 2) landmark targets, see landmarks.landmark_targets; NaN where unknown.
         """
         coeff, embedding = (np.array(part) for part in self.face_model.regress(rgba))
         if self._fitter is not None:
@@ -59,6 +59,7 @@ class PhotoEncoder:
         return Encoding(coeff, embedding)
 
 
+@packed_file.damage_named()
 def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int = 16) -> Encoding:
     """Encodes every record of a packed file, or opens the result kept beside it.
 

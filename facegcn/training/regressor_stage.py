@@ -15,6 +15,7 @@ from facegcn import camera
 from facegcn.fitting import photo_losses
 from facegcn.geometry import rotate
 from facegcn.lighting import shading
+from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import batches
 from facegcn.portraits.maker import PortraitMaker, Stream
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
@@ -73,7 +74,8 @@ class TruthLoss:
             "albedo": tf.reduce_mean(tf.abs(albedo - albedo_t)),
             "light": tf.reduce_mean(tf.abs(light - light_t)),
             "lit": tf.reduce_mean(tf.abs(albedo * mean_light - albedo_t * mean_light_t)),
-            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])),
+            "coefficients": tf.reduce_mean(tf.square((predicted - truth)[:, basis_part])) if basis_part.stop
+            else tf.constant(0.0),  # a model without components has no mean
         }
         terms["total"] = tf.add_n([WEIGHTS[name] * value for name, value in terms.items()])
         return terms
@@ -117,6 +119,7 @@ def learning_rate(peak: float, steps: int):
                                                   warmup_steps=warm_up)
 
 
+@damage_named()
 def train_regressor(face_model, config, run, packed) -> None:
     """Runs stage ``rec``: trains ``face_model.regressor`` in place.
 

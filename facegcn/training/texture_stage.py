@@ -23,7 +23,7 @@ from facegcn.losses import (
     texture_losses,
     truth_loss,
 )
-from facegcn.losses import overlay as skin_overlay
+from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import PackedPhotos, alternated, batches
 from facegcn.report import contact_sheet, overlay, to_uint8
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
@@ -61,7 +61,7 @@ class TextureTrainer(keras.Model):
         return LossWeights(render=self.render_weight, refine=self.refine_weight,
                            identity=config.identity_weight, symmetry=config.symmetry_weight,
                            variance=config.variance_weight, pixel=config.pixel_weight,
-                           losses=config.losses)
+                           losses=config.losses, schedule=config.schedule)
 
     def generator_terms(self, rgba, coeff, embedding, truth=None, training: bool = False, seen=None):
         """(loss terms, outputs of FaceModel.reconstruct) for a batch; arguments as in ``train_step``.
@@ -81,7 +81,7 @@ class TextureTrainer(keras.Model):
         facenet = self.face_model.facenet
         if facenet is None or not self._config.identity_weight:
             return None
-        return identity_loss(embedding[:, -facenet.feature_count:], facenet(skin_overlay(outputs["fine_render"], rgba)))
+        return identity_loss(embedding[:, -facenet.feature_count:], facenet(overlay(outputs["fine_render"], rgba)))
 
     def train_step(self, batch):
         """Batch: (rgba, coeff, embedding), and the true albedo (B, N, 3) where made portraits take part."""
@@ -98,12 +98,17 @@ class TextureTrainer(keras.Model):
             found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True, seen=seen)
             if self.critic is not None:
                 adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
-                active = tf.cast(self.render_weight > 0.0, tf.float32)
                 found["adversarial"] = adversarial
-                found["total"] += active * self._config.adv_lambda * adversarial
+                found["total"] += self._adversarial_share() * self._config.adv_lambda * adversarial
         gradients = tape.gradient(found["total"], self.network.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables))
         return {**terms, **found}
+
+    def _adversarial_share(self):
+        """Factor of the generator's adversarial term: the render weight, or 0 and 1 [released code]."""
+        if self._config.schedule == "paper":
+            return self.render_weight
+        return tf.cast(self.render_weight > 0.0, tf.float32)
 
     def _random_seed(self, use: int):
         """Seed (2,) of a random choice in this step; the same again in a run that is continued."""
@@ -145,12 +150,12 @@ def adam(learning_rate, clip_norm: float) -> keras.optimizers.Adam:
 class Schedule(keras.callbacks.Callback):
     """Sets the render and refine weights of each epoch (facegcn.losses.schedule)."""
 
-    def __init__(self, render_start: float):
+    def __init__(self, render_start: float, kind: str = "released"):
         super().__init__()
-        self._render_start = render_start
+        self._render_start, self._kind = render_start, kind
 
     def on_epoch_begin(self, epoch, logs=None):
-        render, refine = schedule(epoch, self._render_start)
+        render, refine = schedule(epoch, self._render_start, self._kind)
         self.model.render_weight.assign(render)
         self.model.refine_weight.assign(refine)
 
@@ -185,6 +190,7 @@ class Samples(keras.callbacks.Callback):
                       headings=("photo", "coarse", "fine"))
 
 
+@damage_named()
 def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, encoding: Encoding,
                   made: tuple[PackedPhotos, Encoding] | None = None, epochs_done: int = 0) -> None:
     """Runs stage ``render``; writes checkpoints, statistics, sample sheets and ``texture.weights.h5``.
@@ -222,7 +228,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
     data = _Data(packed, encoding, made, config, trainer.face_model.morphable.vertex_count)
     every = max(1, round(config.eval)) if config.eval else config.epoch
     with StopRequest() as stop, Progress("texture", steps * config.epoch, steps * state.epoch + state.in_epoch) as bar:
-        callbacks = [Schedule(config.render_start), StopOnNonFinite(),
+        callbacks = [Schedule(config.render_start, config.schedule), StopOnNonFinite(),
                      StatsLog(run.stats, "render", config.log_steps, state), ShowProgress(bar),
                      Samples(run.file("samples"), *data.faces(), every),
                      SaveCheckpoints(checkpoints, stop, run.file("texture.weights.h5"), trainer.network),

@@ -1,0 +1,163 @@
+"""What test mode is to reconstruct: photos of a folder, or packed ones, each under the name of its results.
+
+A job costs nothing; its photo is loaded when its turn comes, so that any number of photos fits into memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from facegcn.errors import BinFileError, BrokenFile, PhotoError
+from facegcn.files import read_npz
+from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
+from facegcn.photos import packed_file, reading
+from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.photos.skin import crop_mask
+from facegcn.reconstruction.results import result_names, shown
+
+#: Arrays of a made portrait's truth, as ``portraits.maker.Portrait`` describes them.
+TRUTH_ARRAYS = ("landmarks", "albedo", "visible")
+_BLOCK = 64  # packed records read at a time: looking one up costs more than reading it
+
+
+class Photo(NamedTuple):
+    """A photo that is ready for the networks.
+
+    Attributes:
+        rgba: (S, S, 4) uint8 aligned crop with skin alpha.
+        targets: (73, 2) landmark targets, pixels of the crop, NaN where unknown.
+        transform: (2, 3) photo pixels -> crop pixels; the identity for segmented input.
+        truth: ``TRUTH_ARRAYS`` of a made portrait, or None.
+        status: ``ok`` or ``several faces, the largest used``.
+        remark: what the user should know of it, or "".
+    """
+
+    rgba: np.ndarray
+    targets: np.ndarray
+    transform: np.ndarray = np.eye(2, 3, dtype=np.float32)
+    truth: dict | None = None
+    status: str = "ok"
+    remark: str = ""
+
+
+@dataclass
+class Job:
+    """One photo on its way through test mode.
+
+    Attributes:
+        name: stem of the output files.
+        load: gives the photo, or raises PhotoError.
+        remark: what the user should know of its name, or "".
+        status: "" until its turn came; then the photo's, or ``no face``, ``unreadable``, ``bad points``, ``no skin``,
+            ``failed``.
+        message: why there is no result, and the cure; or a remark.
+        written: whether its results are in the output folder.
+        metrics: of the results.
+    """
+
+    name: str
+    load: Callable[[], Photo]
+    remark: str = ""
+    status: str = ""
+    message: str = ""
+    written: bool = False
+    metrics: dict = field(default_factory=dict)
+
+
+def photo_jobs(paths: Sequence[str], morphable, size: int) -> list[Job]:
+    """Jobs of image files.
+
+    Args:
+        paths: of the files.
+        morphable: the MorphableModel, for alignment.
+        size: width of the crops, pixels.
+    """
+    files = [os.path.basename(path) for path in paths]
+    stems, endings = ([os.path.splitext(file)[part] for file in files] for part in (0, 1))
+    return [Job(name, functools.partial(load_photo, path, morphable, size), _renamed(file, stem, name))
+            for path, file, stem, name in zip(paths, files, stems, result_names(stems, endings))]
+
+
+def packed_jobs(packed: PackedPhotos, indices, vertex_count: int) -> list[Job]:
+    """Jobs of packed photos, a made portrait's with its truth.
+
+    Args:
+        packed: the packed photos.
+        indices: which records.
+        vertex_count: of the morphable model.
+    """
+    @functools.lru_cache(maxsize=1)  # jobs are loaded in their order
+    def block(number):
+        return packed_file.read_records(packed.path, indices[number * _BLOCK:(number + 1) * _BLOCK])
+
+    def load(place):
+        index = indices[place]
+        truth, remark = _truth(packed.truth_folder, packed.names[index], vertex_count)
+        try:
+            record = block(place // _BLOCK)[place % _BLOCK]
+        except BinFileError:  # a damaged record does not spoil its neighbours
+            record = packed_file.read_records(packed.path, [index])[0]
+        return Photo(record, packed.targets[index], truth=truth, remark=remark)
+    wanted = [packed.names[i] for i in indices]
+    return [Job(name, functools.partial(load, place), _renamed(record, record, name))
+            for place, (record, name) in enumerate(zip(wanted, result_names(wanted)))]
+
+
+def _renamed(file: str, stem: str, name: str) -> str:
+    """Says so where the results cannot be called as the photo is."""
+    return "" if name in (stem, file) else f"named so because no result can be called {shown(file)}"
+
+
+def load_photo(path: str, morphable, size: int) -> Photo:
+    """Reads one image: a segmented PNG of the right size as it is, any other photo aligned and masked.
+
+    Raises:
+        PhotoError: it cannot be used; says why.
+    """
+    image = reading.read_image(path)
+    points = points_beside(path)
+    if is_segmented(image, size):
+        folder, file = os.path.split(path)
+        truth, remark = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0], morphable.vertex_count)
+        # A made portrait's exact landmarks are for measuring; no photo comes with such.
+        targets = landmark_targets(None) if truth or remark else _targets(points)
+        return Photo(image, targets, truth=truth, remark=remark)
+    aligned = reading.align_photo(image, points, morphable.five_points, size)
+    mask = crop_mask(image, aligned)
+    if not mask.any():
+        raise PhotoError("its skin mask is empty; give a PNG whose alpha marks the skin", "no skin")
+    return Photo(np.concatenate([aligned.crop.image, mask[..., None]], axis=-1),
+                 landmark_targets(aligned.points, aligned.landmarks), aligned.crop.transform, status=aligned.status)
+
+
+def is_segmented(image: np.ndarray, size: int) -> bool:
+    """Whether an image is an aligned crop with a skin mask already: right size, alpha neither full nor empty."""
+    return image.shape == (size, size, 4) and image[..., 3].max() > 0 and image[..., 3].min() < 255
+
+
+def _targets(points: np.ndarray | None) -> np.ndarray:
+    """(73, 2) targets of a segmented crop's 5 or 68 points, or of none."""
+    if points is None or len(points) != LANDMARK_COUNT:
+        return landmark_targets(points)
+    return landmark_targets(None, points)
+
+
+def _truth(folder: str, name: str, vertex_count: int) -> tuple[dict | None, str]:
+    """A made portrait's truth where the folder has one that can be used, and why one that is there cannot."""
+    file = os.path.join(folder, f"{name}.npz")
+    if not folder or not os.path.exists(file):
+        return None, ""
+    try:
+        truth = read_npz(file, TRUTH_ARRAYS)
+    except BrokenFile as error:
+        return None, f"not compared with its truth: {error}"
+    shapes = {"landmarks": (LANDMARK_COUNT, 2), "albedo": (vertex_count, 3), "visible": (vertex_count,)}
+    if any(truth[key].shape != shape for key, shape in shapes.items()):
+        return None, f"not compared with its truth: {file} is of another face model"
+    return truth, ""

@@ -1,0 +1,211 @@
+"""The folder of test mode's results: names, files of an earlier run, overview pages, the words at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from facegcn.errors import UserError, log
+from facegcn.files import digest, write_bytes
+from facegcn.reconstruction import evaluation
+from facegcn.report import contact_sheet
+
+#: Endings of a photo's files. None ends another, so that results of different names never share a file.
+ENDINGS = (".npz", "_input.png", "_mask.png", "_coarse.png", "_fine.png", "_coarse_overlay.png", "_fine_overlay.png",
+           "_coarse.obj", "_fine.obj", "_fine.glb")
+_LONGEST = 180  # bytes of a name: with a number and an ending it stays below the 255 of file systems
+_KEPT_OF_LONG = 150  # bytes of a longer one that are kept before its digest
+_PROBE_BYTES = 4 << 20  # about what one photo's results take
+_PAGE_ROWS, _PAGES = 24, 10  # photos of an overview page, pages
+_PAGE = re.compile(r"overview(-\d+)?\.png")
+_LISTED = 50  # lines that a list on the terminal has at most
+_FIRST_NAMES = 3  # names out of a long list
+
+
+# ---------------------------------------------------------------- names
+def result_names(stems: Sequence[str], endings: Sequence[str] | None = None) -> list[str]:
+    """A name for the results of each photo: its own, made safe, and distinct.
+
+    Names that differ in case, or in how an accent is written, only are the same to some file systems, so they are
+    the same here. Photos of one stem keep their ending; where that is not enough, they get a number.
+
+    Args:
+        stems: names of the photos.
+        endings: of their files, such as ``.jpg``; default: none.
+
+    Returns:
+        names that ``files.check_name`` accepts.
+    """
+    endings = endings or [""] * len(stems)
+    counts = Counter(_key(_safe(stem)) for stem in stems)
+    names, taken = [], set()
+    for stem, ending in zip(stems, endings):
+        name, whole = _safe(stem), _safe(stem + ending)
+        if counts[_key(name)] > 1:
+            name = whole
+        if _key(name) in taken:
+            name, number = whole, 2
+            while _key(name) in taken:
+                name, number = f"{whole}-{number}", number + 1
+        taken.add(_key(name))
+        names.append(name)
+    return names
+
+
+def _safe(text: str) -> str:
+    """The text without what a file's name cannot have: slashes, control signs, bytes that are no text, too much."""
+    text = "".join("_" if letter in "/\\" or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter
+                   for letter in text)
+    if not text.strip("."):
+        return "_" * max(1, len(text))
+    if len(text.encode("utf-8")) > _LONGEST:
+        return text.encode("utf-8")[:_KEPT_OF_LONG].decode("utf-8", "ignore") + "-" + digest(text)
+    return text
+
+
+def _key(name: str) -> str:
+    """What two names share that are the same file to some systems (Unicode's canonical caseless match)."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def shown(text: str) -> str:
+    """The text on one line, in letters that every terminal and file can hold; others as Python writes them."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+# ---------------------------------------------------------------- the folder
+def prepare_output(folder: str, photos: str | None = None) -> None:
+    """Makes the folder and makes sure that results can be written there.
+
+    Args:
+        folder: of the results.
+        photos: file or folder of the photos; None = packed ones.
+
+    Raises:
+        UserError: it is the photos' own folder, cannot be made or written to, or its disk is full.
+    """
+    if not folder:
+        raise UserError("--output '' names no folder: give one, or leave the flag out")
+    if photos is not None and os.path.exists(folder):
+        own = photos if os.path.isdir(photos) else os.path.dirname(os.path.abspath(photos))
+        if os.path.samefile(folder, own):
+            raise UserError(f"--output {folder} is the folder of the photos: give another, so that results never "
+                            "overwrite photos")
+    probe = os.path.join(folder, f".probe-{os.getpid()}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        write_bytes(probe, bytes(_PROBE_BYTES))
+        os.remove(probe)
+    except OSError as error:
+        raise UserError(f"--output {folder}: no results can be written there: {error.strerror}; "
+                        "give another folder") from error
+
+
+def results_in(folder: str) -> dict[str, list[str]]:
+    """Names of test mode's files in a folder, by photo: of photos that have at least an ``_input.png`` and ``.npz``."""
+    there = set(os.listdir(folder))
+    stems = [name.removesuffix("_input.png") for name in sorted(there) if name.endswith("_input.png")]
+    return {stem: [stem + ending for ending in ENDINGS if stem + ending in there]
+            for stem in stems if f"{stem}.npz" in there}
+
+
+def without_results(paths: list[str]) -> list[str]:
+    """Those of a folder's images that test mode did not write itself; says how many it did.
+
+    Args:
+        paths: of one folder.
+    """
+    folder = os.path.dirname(paths[0]) or "."
+    ours = {name for names in results_in(folder).values() for name in names}
+    if os.path.exists(os.path.join(folder, "metrics.json")):
+        ours.update(name for name in os.listdir(folder) if _PAGE.fullmatch(name))
+    photos = [path for path in paths if os.path.basename(path) not in ours]
+    if len(photos) < len(paths):
+        log.warning("%d pictures in %s are results of an earlier run and not taken for photos",
+                    len(paths) - len(photos), shown(folder))
+    return photos
+
+
+class Overview:
+    """``overview.png``, ``overview-2.png`` and so on: a row of pictures for each of the first photos.
+
+    Args:
+        folder: where they go.
+        headings: one text a column.
+    """
+
+    def __init__(self, folder: str, headings: Sequence[str]):
+        self._folder, self._headings, self._rows = folder, headings, {}
+        self._pages = 0
+        self.count = 0
+
+    def add(self, name: str, pictures: list[np.ndarray]) -> None:
+        """Takes a photo's row; a full page is written at once."""
+        if self.count == _PAGE_ROWS * _PAGES:
+            return
+        self._rows[name] = pictures
+        self.count += 1
+        if len(self._rows) == _PAGE_ROWS:
+            self._write()
+
+    def finish(self) -> None:
+        """Writes the last page; pages of an earlier run that had more are removed."""
+        if self._rows:
+            self._write()
+        for name in os.listdir(self._folder) if self._pages else ():
+            if _PAGE.fullmatch(name) and name not in map(self._page, range(self._pages)):
+                os.remove(os.path.join(self._folder, name))
+
+    def _page(self, number: int) -> str:
+        return f"overview-{number + 1}.png" if number else "overview.png"
+
+    def _write(self):
+        path = os.path.join(self._folder, self._page(self._pages))
+        contact_sheet(list(self._rows.values()), list(self._rows), path, headings=self._headings)
+        self._rows = {}
+        self._pages += 1
+
+    def words(self) -> str:
+        """Where to look, for the summary."""
+        last = f" to {self._page(self._pages - 1)}" if self._pages > 1 else ""
+        return f"{os.path.join(self._folder, self._page(0))}{last} ({self.count} photos)"
+
+
+# ---------------------------------------------------------------- the end
+def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview) -> None:
+    """The table of metrics, the reasons of photos without a result, where files are, what an earlier run left.
+
+    Args:
+        rows: metrics by name, see ``evaluation.write_metrics``.
+        jobs: all ``jobs.Job`` of the run.
+        output: folder of the results.
+        overview: its pages.
+    """
+    if not jobs:
+        log.info("there was nothing to reconstruct")
+        return
+    if rows:
+        log.info(evaluation.summary_table(rows, _LISTED))
+    told = [job for job in jobs if job.message]
+    for job in told[:_LISTED]:
+        log.warning("%s: %s", job.name, job.message)
+    if any(job.status == "failed" for job in jobs):
+        log.warning("(--debug shows where a photo failed)")
+    if len(told) > _LISTED:
+        log.warning("... %d more reasons in metrics.csv", len(told) - _LISTED)
+    written = [job.name for job in jobs if job.written]
+    if written:
+        log.info("%d of %d written to %s; look at %s", len(written), len(jobs), output, overview.words())
+    else:
+        log.warning("nothing was written to %s: none of the %d photos could be used", output, len(jobs))
+    left = {name: files for name, files in results_in(output).items() if name not in set(written)}
+    if left:
+        names = ", ".join(shown(name) for name in list(left)[:_FIRST_NAMES])
+        more = f" and {len(left) - _FIRST_NAMES} more" if len(left) > _FIRST_NAMES else ""
+        log.warning("%d files of an earlier run are left in %s, of photos %s%s",
+                    sum(map(len, left.values())), output, names, more)

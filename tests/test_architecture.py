@@ -1,0 +1,85 @@
+"""The house keeps its order: families, arrows that point one way, modules and functions of readable size."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "facegcn"
+ROOT_MODULES = {"main", "create_bin", "model", "utils", "mesh_sampling"}
+#: Which families a family may use, besides the core and itself (docs/architecture.md draws it).
+ARROWS = {
+    "core": {"backends"},
+    "backends": set(),
+    "mesh": set(),
+    "networks": set(),
+    "photos": set(),
+    "portraits": set(),
+    "demo": {"mesh"},
+    "identity": set(),
+    "training": {"networks", "photos", "portraits"},
+    "assets": {"demo", "identity", "mesh", "networks", "photos", "portraits"},
+    "reconstruction": {"identity", "photos", "training"},
+    "benchmark": {"backends", "mesh", "photos"},
+}
+MOST_LINES, MOST_FUNCTION_LINES = 420, 65
+
+
+def family(module: str) -> str:
+    """core, or the name of the folder."""
+    part = module.split(".")[1]
+    return part if (PACKAGE / part).is_dir() else "core"
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def imports(path: Path):
+    """Dotted names of what a module imports, of packages the submodules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if (ROOT / (node.module or "").replace(".", "/")).is_dir():
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    found = set(imports(path))
+    if path.name == "__main__.py":  # a root script that lives in the package
+        return
+    assert not {name.split(".")[0] for name in found} & ROOT_MODULES, "a library module imports a root script"
+    assert not any(name.endswith("__main__") for name in found), "nothing imports an entry point"
+    used = {family(name) for name in found if name.startswith("facegcn.")}
+    below = set() if family(module) == "backends" else {"core"}  # the core stands on the backends
+    assert used <= ARROWS[family(module)] | below | {family(module)}
+
+
+def test_families_are_the_folders_and_know_no_circle():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert folders == set(ARROWS) - {"core"}
+    order, waiting = [], dict(ARROWS)
+    while waiting:
+        free = [name for name, uses in waiting.items() if not uses - set(order)]
+        assert free, f"a circle among {sorted(waiting)}"
+        order += free
+        waiting = {name: uses for name, uses in waiting.items() if name not in free}
+
+
+@pytest.mark.parametrize("path", [*modules(), *(ROOT / f"{name}.py" for name in sorted(ROOT_MODULES))],
+                         ids=lambda path: path.name)
+def test_modules_and_functions_stay_readable(path):
+    text = path.read_text()
+    assert text.count("\n") <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            docstring = ast.get_docstring(node, clean=False)
+            lines = node.end_lineno - node.lineno - (docstring.count("\n") + 1 if docstring else 0)
+            assert lines <= MOST_FUNCTION_LINES, f"{node.name} has {lines} lines"

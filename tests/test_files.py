@@ -1,0 +1,196 @@
+"""Files that are whole or not there, names that stay in their folder, keys of what is kept."""
+
+import errno
+import os
+import string
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facegcn import files
+from facegcn.errors import BrokenFile, UserError
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = str(tmp_path / "new" / "a.npz")
+    with files.written_whole(path) as partial:
+        assert os.path.dirname(partial) == os.path.dirname(path) and partial.endswith(".npz")
+        with open(partial, "w") as file:
+            file.write("x")
+        assert not os.path.exists(path)
+    assert open(path).read() == "x" and os.listdir(tmp_path / "new") == ["a.npz"]
+
+
+def test_keras_ending_is_kept(tmp_path):
+    with files.written_whole(str(tmp_path / "texture.weights.h5")) as partial:
+        assert partial.endswith(".weights.h5")
+        open(partial, "w").close()
+
+
+def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path):
+    path = str(tmp_path / "a.txt")
+    files.write_text(path, "former")
+    with pytest.raises(RuntimeError), files.written_whole(path) as partial:
+        with open(partial, "w") as file:
+            file.write("half")
+        raise RuntimeError
+    assert open(path).read() == "former" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    path = str(tmp_path / "a.npz")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError) as caught:
+        files.write_npz(path, {"a": np.zeros(3)})
+    assert caught.value.filename == path and caught.value.errno == errno.ENOSPC and not os.listdir(tmp_path)
+
+
+def test_another_file_s_error_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, files.written_whole(str(tmp_path / "a.bin")):
+        open(tmp_path / "absent.png")
+    assert caught.value.filename == str(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "file", "file/deeper"])
+def test_a_folder_that_cannot_be_made_is_the_user_s_to_mend(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for write in (files.make_folder, lambda folder: files.check_writable(os.path.join(folder, "a.bin")),
+                  lambda folder: files.write_text(os.path.join(folder, "a.txt"), "")):
+        with pytest.raises(UserError, match=f"the folder .*{folder} cannot be made"):
+            write(folder)
+
+
+def test_what_can_be_written_is_found_out_without_a_trace(tmp_path):
+    files.write_text(str(tmp_path / "a.bin"), "former")
+    files.check_writable(str(tmp_path / "a.bin"))
+    assert os.listdir(tmp_path) == ["a.bin"] and (tmp_path / "a.bin").read_text() == "former"
+    with pytest.raises(UserError, match="is a folder"):
+        files.check_writable(str(tmp_path))
+
+
+def test_content_is_on_the_disk_before_the_name_appears(tmp_path, monkeypatch):
+    order = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
+    files.write_bytes(str(tmp_path / "a.bin"), b"x")
+    assert order[:2] == ["fsync", "replace"]
+
+
+def test_npz_round_trip_and_what_is_missing(tmp_path):
+    path = str(tmp_path / "a.npz")
+    files.write_npz(path, {"a": np.arange(5), "b": np.float32([1.5])})
+    assert set(files.read_npz(path)) == {"a", "b"} and list(files.read_npz(path, ["b"])) == ["b"]
+    with pytest.raises(BrokenFile, match="lacks the arrays c"):
+        files.read_npz(path, ["a", "c"])
+    with pytest.raises(FileNotFoundError):
+        files.read_npz(str(tmp_path / "no.npz"))
+
+
+def test_pickles_and_bombs_are_refused(tmp_path):
+    path = str(tmp_path / "a.npz")
+    np.savez(path, a=np.array([{}], object))
+    with pytest.raises(BrokenFile):
+        files.read_npz(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.npy", bytes(200 << 20))
+    assert os.path.getsize(path) < 10_000
+    with pytest.raises(BrokenFile, match="unpacks to"):
+        files.read_npz(path)
+
+
+@given(data=st.data())
+def test_no_damage_raises_anything_but_broken_file(tmp_path_factory, data):
+    path = str(tmp_path_factory.mktemp("npz") / "a.npz")
+    files.write_npz(path, {"a": np.arange(40), "b": np.ones((3, 2))})
+    content = bytearray(open(path, "rb").read())
+    if data.draw(st.booleans()):
+        content = content[:data.draw(st.integers(0, len(content) - 1))]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    with open(path, "wb") as file:
+        file.write(content)
+    try:
+        found = files.read_npz(path, ["a", "b"])
+    except BrokenFile as error:
+        assert error.path == path
+    else:  # a byte that says nothing, such as a time
+        np.testing.assert_array_equal(found["a"], np.arange(40))
+
+
+def test_kept_arrays_are_made_once_and_again_when_damaged(tmp_path, caplog):
+    path, made = str(tmp_path / "kept.npz"), []
+
+    def make():
+        made.append(1)
+        return {"a": np.full(3, len(made))}
+
+    with caplog.at_level("INFO", "facegcn"):
+        for _ in range(2):
+            assert files.kept_npz(path, ["a"], make, "the answer")["a"][0] == 1
+        with open(path, "r+b") as file:
+            file.truncate(40)
+        assert files.kept_npz(path, ["a"], make, "the answer")["a"][0] == 2
+    assert len(made) == 2 and "making the answer" in caplog.text and "is damaged" in caplog.text
+
+
+def test_digest_tells_values_types_and_borders_apart():
+    values = [(1,), (1.0,), ("1",), (True,), ("1", "2"), ("12",), (np.arange(2),), (np.arange(2.0),),
+              (np.zeros((1, 2)),), (np.zeros((2, 1)),), (None,)]
+    assert len({files.digest(*value) for value in values}) == len(values)
+    assert files.digest(np.arange(6)[::2]) == files.digest(np.array([0, 2, 4])), "layout in memory does not count"
+
+
+def test_code_version_follows_what_is_computed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "toy"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    sources = {"one": '"""Doc."""\nX = 1  # why\n', "two": '"""Other words."""\n\n\nX = 1\n', "three": "X = 2\n"}
+    for name, text in sources.items():
+        (package / f"{name}.py").write_text(text)
+    # The name of the module is part of the key, so its code is compared under one name.
+    trees = {name: files.ast.dump(files._code(f"toy.{name}")) for name in sources}
+    assert trees["one"].replace("Pass()", "", 1) == trees["two"].replace("Pass()", "", 1) != trees["three"]
+
+
+def test_code_version_covers_what_is_imported(monkeypatch):
+    before = files.code_version.__wrapped__("facegcn.lighting")
+    inner = files.code_version.__wrapped__("facegcn.portraits.formation")
+    code = files._code
+
+    def changed(module):
+        tree = code(module)
+        if module == "facegcn.lighting":
+            tree.body.append(files.ast.parse("EXTRA = 1").body[0])
+        return tree
+
+    monkeypatch.setattr(files, "_code", changed)
+    assert files.code_version.__wrapped__("facegcn.lighting") != before
+    assert files.code_version.__wrapped__("facegcn.portraits.formation") != inner, "it imports facegcn.lighting"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a\\b", "a\nb", "a\tb", "a\0b", "\udcff.jpg",
+                                  "n" * 201])
+def test_names_that_leave_their_folder_or_are_no_text_are_refused(name):
+    with pytest.raises(UserError, match="the photo"):
+        files.check_name(name, "the photo")
+
+
+@given(st.text(string.printable + "äß日本 é", max_size=60))
+def test_a_name_that_passes_stays_in_its_folder(name):
+    try:
+        files.check_name(name)
+    except UserError as error:
+        str(error).encode("utf-8")  # the message itself can always be written
+        return
+    folder = os.path.abspath("folder")
+    assert os.path.dirname(os.path.abspath(os.path.join(folder, name + ".png"))) == folder

@@ -1,0 +1,328 @@
+"""Test mode with photos of every kind of trouble: each is told of, and the others are written."""
+
+import csv
+import errno
+import gc
+import json
+import os
+import unicodedata
+import weakref
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import main
+from facegcn import files
+from facegcn.errors import UserError
+from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.reconstruction import evaluation, jobs, reconstructor, results
+from facegcn.reconstruction.jobs import Job
+from facegcn.reconstruction.results import ENDINGS, result_names
+from facegcn.report import write_png
+from tests.faces import half_ellipsoid
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Of test mode in a small world without anything trained."""
+    folder = tmp_path_factory.mktemp("world")
+    half_ellipsoid(25, 31).save(str(folder / "model.npz"))
+    config = folder / "small.yaml"
+    config.write_text(yaml.safe_dump({
+        "model_file": "model.npz", "root_dir": str(folder), "runs_dir": str(folder / "runs"), "img_size": SIZE,
+        "regressor_pixels": 32, "regressor_start": "", "test_batch_size": 2}))
+    return ["--config", str(config), "--mode", "test"]
+
+
+def segmented(shade=0):
+    """An aligned crop with a skin mask."""
+    rows, columns = np.indices((SIZE, SIZE))
+    return np.stack([rows * 3, columns * 2 + 20 * shade, 255 - rows - columns,
+                     255 * (np.hypot(rows - 32, columns - 32) < 22)], axis=-1).astype(np.uint8)
+
+
+def photos_in(folder, *names):
+    """A folder with such pictures."""
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        data = cv2.imencode(".png", cv2.cvtColor(segmented(number), cv2.COLOR_RGBA2BGRA))[1].tobytes()
+        with open(os.path.join(os.fsencode(folder), os.fsencode(name)), "wb") as file:
+            file.write(data)
+    return folder
+
+
+def reconstruct(flags, photos, out, *more):
+    """(exit code, rows of metrics.json by name)."""
+    code = main.main([*flags, "--input", str(photos), "--output", str(out), *more])
+    path = out / "metrics.json"
+    return code, json.loads(path.read_text())["photos"] if path.exists() else {}
+
+
+def table(out):
+    with open(out / "metrics.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------- names
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.text(max_size=300) | st.text("aA.é\u0301e-2/\\\n\udcff", max_size=6),
+                          st.sampled_from(["", ".png", ".jpg", ".JPG"])), max_size=12))
+@example([("x", ".jpg"), ("x", ".png"), ("x.jpg", ".png")])
+@example([("a", ""), ("A", ""), ("a-2", ""), ("a", "")])
+@example([("../../escape/evil", ""), ("..", ""), (".", ""), ("", "")])
+@example([("é", ".png"), ("e\u0301", ".png"), ("ß", ""), ("ss", "")])
+@example([("n" * 240, ".jpg"), ("n" * 240, ".png"), ("\U0001f600" * 60, "")])
+def test_any_names_give_distinct_names_that_stay_in_the_folder(pairs):
+    names = result_names(*zip(*pairs)) if pairs else result_names([])
+    assert len(names) == len(pairs)
+    found = [unicodedata.normalize("NFD", name).casefold() for name in names]
+    assert len(set(found)) == len(names)
+    for name in names:
+        assert files.check_name(name) == name
+        assert all(len(f"{name}{ending}".encode()) < 255 for ending in ENDINGS)
+        assert os.path.dirname(os.path.normpath(os.path.join("out", name + ".npz"))) == "out"
+
+
+def test_usual_names_stay_as_they_are():
+    assert result_names(["b", "a.1", "a_fine", "é"], [".png"] * 4) == ["b", "a.1", "a_fine", "é"]
+    assert result_names(["x", "x", "x.jpg"], [".jpg", ".png", ".png"]) == ["x.jpg", "x.png", "x.jpg.png"]
+
+
+def test_no_ending_of_results_ends_another_so_names_never_share_a_file():
+    assert not [(a, b) for a in ENDINGS for b in ENDINGS if a != b and a.endswith(b)]
+
+
+# ---------------------------------------------------------------- one photo and the others
+def test_unusual_photos_do_not_end_the_batch(flags, tmp_path, capsys, monkeypatch):
+    photos = photos_in(tmp_path / "in", "good.png", b"not\xffutf8.png", "n" * 240 + ".png", "line\nbreak.png",
+                       "=1+1.png", "mean.png")
+    write_png(str(photos / "slim.png"), np.zeros((3000, 1, 3), np.uint8))
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    gone = photos / "zgone.png"
+    gone.write_bytes(b"")
+    load = reconstructor.Reconstructor._batch
+
+    def unlinking(self, pairs):
+        gone.unlink(missing_ok=True)  # while the first photos are reconstructed
+        load(self, pairs)
+
+    monkeypatch.setattr(reconstructor.Reconstructor, "_batch", unlinking)
+    code, rows = reconstruct(flags, photos, tmp_path / "out")
+    assert code == 0 and len(rows) == 9
+    written = [name for name, row in rows.items() if row["status"] == "ok"]
+    assert {"good", "not_utf8", "line_break", "=1+1", "mean"} < set(written) and len(written) == 6
+    for name in written:
+        assert all((tmp_path / "out" / f"{name}{ending}").exists() for ending in ENDINGS)
+    assert rows["broken"]["status"] == rows["zgone"]["status"] == "unreadable"
+    assert rows["slim"]["status"] in ("failed", "no face", "unreadable") and rows["slim"]["reason"]
+    assert "not\\udcffutf8.png" in rows["not_utf8"]["reason"] and "line\\nbreak.png" in rows["line_break"]["reason"]
+    lines = table(tmp_path / "out")
+    assert [line["kind"] for line in lines] == ["photo"] * 9 + ["mean of 6"]
+    assert "'=1+1" in [line["photo"] for line in lines]
+    said = capsys.readouterr()
+    assert "6 of 9 written" in said.out and "zgone: " in said.err and "Traceback" not in said.err
+
+
+def test_a_name_in_a_packed_file_cannot_leave_the_output_folder(tmp_path):
+    names = ["../../escape/evil", "/tmp/evil", "a"]
+    packed = PackedPhotos(str(tmp_path / "faces.bin"), names, {"test": np.arange(3)}, np.zeros((3, 73, 2)))
+    found = jobs.packed_jobs(packed, packed.splits["test"], 10)
+    assert [job.name for job in found] == [".._.._escape_evil", "_tmp_evil", "a"]
+    assert "escape" in found[0].remark and not found[2].remark
+
+
+@pytest.mark.parametrize(("where", "flag"), [("load_photo", []), ("_write", []), ("_write", ["--debug"])])
+def test_a_photo_that_fails_unforeseen_is_one_photo(flags, tmp_path, capsys, monkeypatch, where, flag):
+    photos = photos_in(tmp_path / "in", "a.png", "b.png", "c.png")
+    owner = reconstructor.Reconstructor if where == "_write" else jobs
+    right = getattr(owner, where)
+
+    def failing(*arguments, **options):
+        if any(getattr(a, "name", a) in ("b", str(photos / "b.png")) for a in arguments[:2] if not hasattr(a, "shape")):
+            raise cv2.error("an assertion\nof OpenCV")
+        return right(*arguments, **options)
+
+    monkeypatch.setattr(owner, where, failing)
+    code, rows = reconstruct(flags, photos, tmp_path / "out", *flag)
+    assert code == 0 and {name: row["status"] for name, row in rows.items()} == {"a": "ok", "b": "failed", "c": "ok"}
+    assert rows["b"]["reason"] == "error: an assertion of OpenCV" and "coarse_l1" not in rows["b"]
+    said = capsys.readouterr().err
+    assert ("Traceback" in said) == bool(flag) and "b: error: an assertion" in said
+
+
+def test_a_batch_that_fails_as_a_whole_is_tried_photo_by_photo(flags, tmp_path, monkeypatch):
+    photos = photos_in(tmp_path / "in", "a.png", "b.png", "c.png")
+    right = reconstructor.Reconstructor._reconstruct
+
+    def failing(self, rgba, coeff, embedding):
+        if np.isclose(np.asarray(rgba)[:, 0, 0, 1], 20 / 127.5 - 1).any():  # b
+            raise ValueError("singular")
+        return right(self, rgba, coeff, embedding)
+
+    monkeypatch.setattr(reconstructor.Reconstructor, "_reconstruct", failing)
+    code, rows = reconstruct(flags, photos, tmp_path / "out")
+    assert code == 0 and {name: row["status"] for name, row in rows.items()} == {"a": "ok", "b": "failed", "c": "ok"}
+
+
+def test_a_damaged_truth_costs_only_the_comparison(flags, tmp_path):
+    photos = photos_in(tmp_path / "in", "a.png", "b.png", "c.png")
+    face = half_ellipsoid(25, 31)
+    truth = {"albedo": face.mean_albedo, "landmarks": np.full((68, 2), 30.0),
+             "visible": np.arange(len(face.mean_albedo)) % 2 == 0}
+    (photos / "truth").mkdir()
+    for name in "abc":
+        np.savez(photos / "truth" / f"{name}.npz", **truth)
+    cut = photos / "truth" / "b.npz"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    np.savez(photos / "truth" / "c.npz", **truth | {"albedo": truth["albedo"][:-1]})
+    code, rows = reconstruct(flags, photos, tmp_path / "out")
+    assert code == 0 and all(row["status"] == "ok" and "fine_l1" in row for row in rows.values())
+    assert ["landmark_error" in rows[name] for name in "abc"] == [True, False, False]
+    assert "b.npz" in rows["b"]["reason"] and "another face model" in rows["c"]["reason"]
+
+
+def test_metrics_are_those_of_the_overlays_that_are_written(flags, tmp_path):
+    """With half of the face outside the skin mask, where the overlay is the photo, also inside SSIM's window."""
+    picture = segmented()
+    picture[:, :32, 3] = 0
+    (tmp_path / "in").mkdir()
+    write_png(str(tmp_path / "in" / "a.png"), picture)
+    _, rows = reconstruct(flags, tmp_path / "in", tmp_path / "out")
+
+    def read(ending):
+        return cv2.imread(str(tmp_path / "out" / f"a_{ending}.png"), cv2.IMREAD_UNCHANGED)
+    photo, mask = read("input") / 255, read("mask") == 255
+    np.testing.assert_array_equal(mask, picture[..., 3] == 255)
+    for kind in ("coarse", "fine"):
+        render, overlay = read(kind), read(f"{kind}_overlay") / 255
+        inside = mask & (render[..., 3] == 255)
+        np.testing.assert_array_equal(overlay[~inside], photo[~inside])
+        assert (render[~mask][:, 3] == 255).any(), "the render reaches beyond the mask"
+        for name, value in evaluation.image_metrics(overlay, photo, inside).items():
+            assert rows["a"][f"{kind}_{name}"] == pytest.approx(value, rel=0.01)
+
+
+# ---------------------------------------------------------------- the end of a run
+def test_the_summary_of_ten_thousand_photos_is_short(tmp_path, caplog):
+    jobs = [Job(f"p{number}", lambda: None, status="unreadable", message="cut short") for number in range(10_000)]
+    rows = {job.name: {"status": job.status, "reason": job.message} for job in jobs}
+    with caplog.at_level("INFO", "facegcn"):
+        results.log_summary(rows, jobs, str(tmp_path), results.Overview(str(tmp_path), ()))
+    lines = caplog.text.splitlines()
+    assert len(lines) < 120 and any("9950 more reasons in metrics.csv" in line for line in lines)
+    assert "none of the 10000 photos could be used" in lines[-1]
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space left"), 2)])
+def test_what_was_written_before_the_end_has_its_metrics(flags, tmp_path, capsys, monkeypatch, error, code):
+    photos = photos_in(tmp_path / "in", *(f"{name}.png" for name in "abcdef"))
+    right = files.write_bytes
+
+    def ending(path, data):
+        if path.endswith("d_fine.glb"):
+            raise error
+        right(path, data)
+
+    monkeypatch.setattr("facegcn.export.write_bytes", ending)
+    found, rows = reconstruct(flags, photos, tmp_path / "out")
+    assert found == code and [name for name, row in rows.items() if row["status"] == "ok"] == ["a", "b", "c"]
+    assert set(rows) <= {"a", "b", "c", "d"} and len(table(tmp_path / "out")) == len(rows) + 1
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["interrupted_before"] == 6 - len(rows)
+    assert "3 of 6 photos were written" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob(".partial*"))
+
+
+def test_photos_are_read_batch_by_batch_and_let_go(flags, tmp_path, monkeypatch):
+    photos = photos_in(tmp_path / "in", *(f"{number}.png" for number in range(8)))
+    alive, most = [], []
+    right = jobs.load_photo
+
+    def counted(*arguments):
+        photo = right(*arguments)
+        gc.collect()
+        alive.append(weakref.ref(photo.rgba))
+        most.append(sum(reference() is not None for reference in alive))
+        return photo
+
+    monkeypatch.setattr(jobs, "load_photo", counted)
+    assert reconstruct(flags, photos, tmp_path / "out")[0] == 0
+    assert len(most) == 8 and max(most) <= 4, "at most the batch before and the one that is read"
+
+
+def test_the_overview_has_pages_and_says_how_many_photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_PAGE_ROWS", 3)
+    monkeypatch.setattr(results, "_PAGES", 2)
+    picture = np.zeros((8, 8, 3), np.uint8)
+
+    def made(count):
+        overview = results.Overview(str(tmp_path), ("photo",))
+        for number in range(count):
+            overview.add(f"p{number}", [picture])
+        overview.finish()
+        return sorted(path.name for path in tmp_path.iterdir()), overview.words()
+
+    assert made(9)[0] == ["overview-2.png", "overview.png"]
+    assert "overview.png to overview-2.png (6 photos)" in made(9)[1]
+    (tmp_path / "overview-mine.png").write_bytes(b"")
+    names, words = made(2)
+    assert names == ["overview-mine.png", "overview.png"] and words.endswith("overview.png (2 photos)")
+
+
+# ---------------------------------------------------------------- the folders
+@pytest.mark.parametrize(("given", "words"), [
+    (["--input", ""], "--input ''"), (["--input", "photos", "--output", ""], "--output ''"),
+    (["--input", "photos", "--output", "photos"], "is the folder of the photos"),
+    (["--input", "photos", "--output", "photos/../photos/"], "is the folder of the photos"),
+    (["--input", "photos", "--output", "link"], "is the folder of the photos"),
+    (["--input", "photos/a.png", "--output", "photos"], "is the folder of the photos"),
+    (["--input", "photos", "--output", "file"], "no results can be written there"),
+    (["--input", "photos", "--output", "file/below"], "no results can be written there"),
+    (["--input", "photos", "--output", "/proc/x"], "no results can be written there")])
+def test_folders_that_cannot_be_used_are_noticed_before_any_photo_is_read(flags, tmp_path, capsys, monkeypatch, given,
+                                                                          words):
+    photos_in(tmp_path / "photos", "a.png")
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("facegcn.assets.worlds.load_morphable", None)  # not even the model
+    assert main.main([*flags, *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and words in error
+    assert sorted(os.listdir(tmp_path / "photos")) == ["a.png"]
+
+
+def test_a_full_or_read_only_disk_is_noticed_at_once(tmp_path, monkeypatch):
+    for number in (errno.ENOSPC, errno.EROFS):
+        def refuse(path, data, number=number):
+            raise OSError(number, os.strerror(number), path)
+        monkeypatch.setattr(results, "write_bytes", refuse)
+        with pytest.raises(UserError, match=os.strerror(number)):
+            results.prepare_output(str(tmp_path / "out"))
+    monkeypatch.undo()
+    results.prepare_output(str(tmp_path / "out"))
+    assert not os.listdir(tmp_path / "out"), "the trial leaves nothing"
+
+
+def test_files_of_an_earlier_run_are_mentioned_and_are_no_photos(flags, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert reconstruct(flags, photos_in(tmp_path / "first", "a.png", "b.png"), out)[0] == 0
+    assert "earlier run" not in capsys.readouterr().err
+    assert reconstruct(flags, photos_in(tmp_path / "second", "b.png", "a_fine.png"), out)[0] == 0
+    assert "10 files of an earlier run are left in" in (said := capsys.readouterr().err) and "of photos a\n" in said
+    photos_in(out, "new.png", "new_input.png")
+    code, rows = reconstruct(flags, out, tmp_path / "third")
+    assert code == 0 and set(rows) == {"new", "new_input"}
+    assert "19 pictures in" in capsys.readouterr().err
+
+
+def test_a_folder_of_nothing_but_results_is_refused(flags, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert reconstruct(flags, photos_in(tmp_path / "in", "a.png"), out)[0] == 0
+    assert reconstruct(flags, out, tmp_path / "again")[0] == 2
+    assert "are results of test mode" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""A normal run on a machine without a GPU shows no line that is not ours; on one with a GPU, all of TensorFlow's."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from facegcn.backends import start
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def run(code):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
+                          check=True)
+
+
+@pytest.mark.skipif(start.has_gpu(), reason="this machine has a GPU, whose lines are shown")
+def test_start_is_silent_without_a_gpu():
+    found = run("from facegcn.backends import start; tf = start.tensorflow(); print(float(tf.constant(1.0) + 1))")
+    assert found.stdout.strip() == "2.0" and found.stderr == ""
+
+
+def test_a_gpu_s_lines_are_not_held_back():
+    found = run("import sys, types, os\n"
+                "from facegcn.backends import start\n"
+                "start.has_gpu = lambda: True\n"
+                "def load(name):\n"
+                "    os.write(2, b'W0000 cuda driver is too old\\n')\n"
+                "    return types.SimpleNamespace()\n"
+                "start.importlib.import_module = load\n"
+                "start.tensorflow()\n")
+    assert "cuda driver is too old" in found.stderr
+
+
+def test_what_is_no_known_note_comes_out_after_the_import():
+    found = run("import types, os\n"
+                "from facegcn.backends import start\n"
+                "start.has_gpu = lambda: False\n"
+                "def load(name):\n"
+                "    os.write(2, b'I0000 oneDNN custom operations are on\\nE0000 the library is broken\\n')\n"
+                "    config = types.SimpleNamespace(list_physical_devices=lambda: [])\n"
+                "    return types.SimpleNamespace(config=config)\n"
+                "start.importlib.import_module = load\n"
+                "start.tensorflow()\n")
+    assert "the library is broken" in found.stderr and "oneDNN" not in found.stderr
+
+
+def test_devices_are_looked_for(monkeypatch):
+    monkeypatch.setattr(start.glob, "glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])
+    assert start.has_gpu()
+    monkeypatch.setattr(start.glob, "glob", lambda pattern: [])
+    assert not start.has_gpu()
