@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("program", ["main.py", "create_bin.py", "mesh_sampling.py", "-m facegcn.assets",
+@pytest.mark.parametrize("program", ["main.py", "create_bin.py", "mesh_sampling.py", "-m facegcn.assets check",
                                      "-m facegcn.benchmark", "-m facegcn.portraits", "-m facegcn.demo"])
 def test_help_comes_without_tensorflow(program):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
