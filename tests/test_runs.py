@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import subprocess
-import sys
 import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -290,16 +289,6 @@ def test_lines_behind_a_checkpoint_are_forgotten(config):
 
 
 # ---------------------------------------------------------------- the program
-def test_help_comes_at_once_and_without_tensorflow():
-    before = os.times()
-    done = subprocess.run([sys.executable, "-X", "importtime", str(ROOT / "main.py"), "--help"], capture_output=True,
-                          text=True, timeout=120)
-    after = os.times()
-    assert done.returncode == 0 and "--restore" in done.stdout and "--debug" in done.stdout
-    assert "tensorflow" not in done.stderr and "keras" not in done.stderr
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
-
-
 def test_from_another_folder_the_project_s_runs_and_data_are_used(tmp_path, model, monkeypatch):
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     (project / "configs").mkdir(parents=True)
