@@ -69,6 +69,7 @@ def train(config: Config, args, begun: list) -> int:
     packed = read_packed(config, morphable.vertex_count)
     keras.utils.set_random_seed(config.seed)
     face_model = build_face_model(config, morphable)
+    critic = build_critic(config.img_size, config.critic_norm) if config.gan and args.stage != "rec" else None
     other = _run_with_regressor(config, args.stage, morphable)
     if run is not None:
         run.check_frozen(face_model)
@@ -90,7 +91,6 @@ def train(config: Config, args, begun: list) -> int:
     if config.made_portraits:
         portraits = pack_made_portraits(config, morphable)
         made = (portraits, encode_packed(encoder, portraits))
-    critic = build_critic(config.img_size, config.critic_norm) if config.gan else None
     epochs_done = _load_imported(run, face_model.texture_network, critic)
     trainer = texture_stage.TextureTrainer(face_model, config, critic)
     log.info("stage render: %d epochs of %d photos, losses '%s'", config.epoch, split_sizes["train"], config.losses)

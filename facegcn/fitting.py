@@ -20,7 +20,6 @@ PRIOR_WEIGHT = 3e-4
 PRIOR_PARTS = {"id": 1.0, "exp": 0.8, "tex": 0.1}
 GREY_LIGHT_WEIGHT = 2.0
 EXPOSURE_WEIGHT = 1.0
-FIT_VERSION = 2  # raised when a fit's result changes, so that kept ones are not taken for it
 CROP_PIXELS = 224.0  # width of crop that landmark distances are counted in [paper]
 FIT_PIXELS = 112  # fitting looks at the crop at about this width: as exact as 224, in a third of the time
 DARKEST = 0.05  # skin or light below this is taken for this, so that a logarithm stays finite

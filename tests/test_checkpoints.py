@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import time
+import types
 import weakref
 
 import keras
@@ -98,6 +99,21 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
         checkpoints.restore()
 
 
+def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    saved(tmp_path)
+    checkpoints, _, _ = opened(tmp_path)
+
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "ckpt-4: No space left on device")
+
+    for name in ("write", "_write"):  # whichever the manager calls
+        monkeypatch.setattr(tf.train.Checkpoint, name, full)
+    with pytest.raises(UserError, match=r"texture: ckpt-4: No space left .*--restore continues"):
+        checkpoints.save()
+    again, state, _ = opened(tmp_path)
+    assert again.restore() and state.step == 3
+
+
 # ---------------------------------------------------------------- sums that go on
 class Counting(keras.Model):
     """Terms that differ from step to step."""
@@ -138,7 +154,8 @@ def test_statistics_of_a_continued_epoch_are_those_of_a_whole_one():
 # ---------------------------------------------------------------- stops
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_stop_waits_for_the_step_and_a_second_one_does_not(number, kind):
-    before = signal.getsignal(number)
+    before = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    outer = signal.signal(number, before)  # a test run in the background of a script ignores Ctrl-C
     with pytest.raises(kind), StopRequest():
         signal.raise_signal(number)
         pytest.fail("where no step is awaited it ends the program at once")
@@ -156,7 +173,17 @@ def test_a_stop_waits_for_the_step_and_a_second_one_does_not(number, kind):
     with pytest.raises(kind), StopRequest() as stop:
         stop.awaited = True
         signal.raise_signal(number)  # and nobody obeys before the training is over
-    assert signal.getsignal(number) is before
+    assert signal.signal(number, outer) is before
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+        assert not stop.asked and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Saved:
@@ -291,6 +318,25 @@ def test_a_cut_part_is_encoded_again_and_older_encodings_go(packed, tmp_path):
     check(encoding.encode_packed(encoder, packed))
     assert encoder.seen[8:] == [0, 1, 2, 3, 8, 9]
     assert sorted(path.name for path in tmp_path.glob("*encoding*")) == ["faces.bin.encoding-key.npy"]
+
+
+def test_the_key_covers_photos_points_fit_model_and_code(tmp_path, monkeypatch):
+    path = str(tmp_path / "faces.bin")
+
+    def key(value=0, targets=0.0, fit_steps=0, model="m"):
+        write_bin(path, ["a"], [np.full((4, 4, 4), value, np.uint8)])
+        face_model = types.SimpleNamespace(regressor=types.SimpleNamespace(weights=[tf.Variable(1.0)]), facenet=None,
+                                           morphable=types.SimpleNamespace(digest=model))
+        packed = PackedPhotos(path, ["a"], {}, np.full((1, 73, 2), targets, np.float32))
+        return encoding._key(types.SimpleNamespace(face_model=face_model, fit_steps=fit_steps), packed)
+
+    keys = [key(), key(value=1), key(targets=1.0), key(fit_steps=1), key(model="n")]
+    assert key() == keys[0], "the same again is the same"
+    modules = []
+    monkeypatch.setattr(encoding, "code_version", lambda *names: modules.extend(names) or "later")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert {"facegcn.training.encoding", "facegcn.fitting", "facegcn.face_model"} <= set(modules)
 
 
 # ---------------------------------------------------------------- the regressor's weights

@@ -48,7 +48,9 @@ def train(folder, *flags) -> str:
 def train_until(folder, run, stage, step, number, *flags) -> tuple[int, str]:
     """Trains until a line of the run's statistics has this step, then sends a signal; (exit code, what was shown)."""
     with open(folder / "shown.txt", "w+") as shown:
-        process = subprocess.Popen(command(folder, *flags), stdout=shown, stderr=subprocess.STDOUT, cwd=folder)
+        # Tests that run in the background of a script ignore Ctrl-C, and so would what they start.
+        process = subprocess.Popen(command(folder, *flags), stdout=shown, stderr=subprocess.STDOUT, cwd=folder,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         try:
             limit = time.monotonic() + PATIENCE
             while process.poll() is None and time.monotonic() < limit:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from facegcn import camera, geometry, lighting, rasterizer
 from facegcn.assets import worlds
@@ -149,7 +148,7 @@ def test_the_same_number_gives_the_same_portrait_in_any_order_and_thread(face, m
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         again = list(pool.map(other.make, range(7, -1, -1)))[::-1]
     for first, second in zip(made, again):
-        for field in portraits.FIELDS:
+        for field in (field.name for field in dataclasses.fields(portraits.Portrait)):
             np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
     assert np.abs(made[0].coeff - made[1].coeff).max() > 0.1
     elsewhere = portraits.PortraitMaker(face, size=SIZE, seed=6).make(0)
@@ -289,21 +288,7 @@ def test_drawn_things_clear_alpha_where_they_are():
 
 
 # -------------------------------------------------------------------- many portraits
-def test_dataset_yields_the_portraits_in_order(maker, made):
-    dataset = portraits.dataset(maker, first=2, count=3, fields=portraits.FIELDS, workers=2)
-    assert dataset.element_spec["rgba"] == tf.TensorSpec((SIZE, SIZE, 4), tf.uint8)
-    elements = list(dataset.as_numpy_iterator())
-    assert len(elements) == 3
-    for element, portrait in zip(elements, made[2:5]):
-        for field in portraits.FIELDS:
-            np.testing.assert_array_equal(element[field], getattr(portrait, field))
-    endless = portraits.dataset(maker, first=0, count=-1, fields=("coeff",))
-    np.testing.assert_array_equal(next(iter(endless.skip(1)))["coeff"], made[1].coeff)
-
-
-def test_bad_arguments_are_refused(face, maker):
-    with pytest.raises(ValueError, match="unknown portrait fields depth"):
-        portraits.dataset(maker, 0, 1, fields=("rgba", "depth"))
+def test_bad_arguments_are_refused(face):
     with pytest.raises(ValueError, match="size must be positive"):
         portraits.PortraitMaker(face, size=0)
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
+import main
 from facegcn import runs
 from facegcn.config import Config, load_config
-from facegcn.errors import UserError, guarded, log
+from facegcn.errors import Terminated, UserError, guarded, log
 from facegcn.runs import RunFolder
 from tests.conftest import ROOT
 from tests.faces import half_ellipsoid
@@ -285,3 +286,52 @@ def test_lines_behind_a_checkpoint_are_forgotten(config):
     lines = [json.loads(line) for line in open(run.file("stats.jsonl"))]
     assert [(line["stage"], line["step"]) for line in lines] == [
         ("rec", 1), ("rec", 2), ("render", 1), ("render", 2), ("render", 3)]
+
+
+# ---------------------------------------------------------------- the program
+def test_from_another_folder_the_project_s_runs_and_data_are_used(tmp_path, model, monkeypatch):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    (project / "configs").mkdir(parents=True)
+    elsewhere.mkdir()
+    (project / "configs" / "own.yaml").write_text("name: own\nroot_dir: data/own\n")
+    monkeypatch.setattr("facegcn.config.PROJECT", str(project))
+    run = trained_run(dataclasses.replace(Config(), name="own", runs_dir=str(project / "runs")), model)
+    seen = []
+    monkeypatch.setattr(main, "train", lambda config, args, begun: seen.append(config) or 0)
+    monkeypatch.setattr("facegcn.assets.check.require_assets", lambda config, mode: None)
+    monkeypatch.chdir(elsewhere)
+    assert main.main(["--config", "../project/configs/own.yaml"]) == 0
+    assert os.path.realpath(seen[0].root_dir) == str(project / "data" / "own")
+    assert RunFolder.latest(seen[0], model, "regressor.npz").path == os.path.join(seen[0].runs_dir, os.path.basename(
+        run.path))
+    assert os.path.realpath(RunFolder.create(seen[0]).path) == str(project / "runs" / "00001-own-resnet")
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kept", "words"), [
+    ("", "has no checkpoint yet: --restore begins it anew"), ("regressor.npz", "--restore continues"),
+    ("checkpoints/texture/ckpt-1.index", "--restore continues")])
+@pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_stopped_training_names_a_checkpoint_only_where_there_is_one(config, monkeypatch, capsys, kept, words, kind,
+                                                                       code):
+    run = RunFolder.create(config)
+    if kept:
+        os.makedirs(os.path.dirname(run.file(kept)), exist_ok=True)
+        open(run.file(kept), "w").close()
+
+    def train(config, args, begun):
+        begun.append(run)
+        raise kind
+
+    monkeypatch.setattr(main, "train", train)
+    monkeypatch.setattr("facegcn.assets.check.require_assets", lambda config, mode: None)
+    assert main.main([]) == code
+    error = capsys.readouterr().err
+    assert words in error and run.path in error and "Traceback" not in error
+
+
+def test_debug_shows_the_traceback_of_a_user_s_mistake(capsys):
+    assert main.main(["--config", "nowhere.yaml"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert main.main(["--config", "nowhere.yaml", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err

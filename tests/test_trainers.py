@@ -1,6 +1,8 @@
 """The training steps themselves: how they are compiled, on which backend they run, what is random in them."""
 
 import dataclasses
+import json
+import os
 
 import keras
 import numpy as np
@@ -142,3 +144,36 @@ def test_what_is_random_in_a_step_depends_on_seed_and_step_only(world):
     for other in (terms(4, 8, 0), terms(5, 7, 0)):
         assert other[0] != first[0], "dropout changes"
         assert other[1] != first[1], "the points between photo and overlay change"
+
+
+@pytest.mark.parametrize(("size", "inner"), [(96, 48), (256, 64)])
+def test_other_crop_sizes_train(world, size, inner):
+    """One step of either stage, with a critic."""
+    config, settings = world[0], {"img_size": size, "regressor_pixels": inner, "gan": True}
+    model = face_model(world, **settings)
+    portrait = PortraitMaker(world[1], size, seed=1).make(0)
+    rgba = tf.constant(portrait.rgba[None] / np.float32([127.5, 127.5, 127.5, 255]) - np.float32([1, 1, 1, 0]))
+    coeff = tf.constant(portrait.coeff[None])
+    trainer = TextureTrainer(model, dataclasses.replace(config, **settings), build_critic(size))
+    trainer.render_weight.assign(1.0)
+    stage_rec = RegressorTrainer(model)
+    for one, batch in ((trainer, (rgba, coeff, model.regress(rgba)[1])), (stage_rec, (rgba[..., :3], coeff))):
+        one.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=False)
+        assert all(np.isfinite(float(value)) for value in one.train_step(batch).values())
+
+
+@pytest.mark.parametrize(("settings", "steps", "validated"), [
+    ({"batch_size": 1, "eval": 0.0}, [1, 2, 3, 4, 5, 6], [6]), ({"batch_size": 50}, [1, 2], [1, 2]),
+    ({"epoch": 0}, [], [])])
+def test_any_batch_size_and_validation_trains(world, tmp_path, settings, steps, validated):
+    """A single photo a step with validation at the end only; more photos a step than there are; nothing."""
+    _, morphable, packed, encoding, _ = world
+    config = dataclasses.replace(world[0], **{"epoch": 2, "runs_dir": str(tmp_path), **settings})
+    splits = {"train": np.arange(3), "val": np.arange(3, 4), "test": np.arange(0)}
+    packed = dataclasses.replace(packed, splits=splits)
+    run, model = RunFolder.create(config), face_model(world)
+    texture_stage.train_texture(TextureTrainer(model, config), config, run, packed, encoding)
+    lines = [json.loads(line) for line in open(run.file("stats.jsonl"))] if steps else []
+    assert [line["step"] for line in lines if "total" in line] == steps
+    assert [line["step"] for line in lines if "val_total" in line] == validated
+    assert os.path.exists(run.file("texture.weights.h5")) == bool(steps)

@@ -17,12 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
 from facegcn import camera, geometry
 from facegcn.files import write_npz, write_text
-from facegcn.landmarks import LANDMARK_COUNT
 from facegcn.morphable import MorphableModel
 from facegcn.portraits import formation
 from facegcn.portraits import overlay as portrait_overlay
@@ -35,7 +33,6 @@ from facegcn.report import CROP_TEXT, write_png
 _SUBPIXELS = 2  # a pixel is the mean of 2 x 2 samples
 _DEPTH_TOLERANCE = 0.03  # decimetre a vertex may lie behind the drawn surface and still be seen
 _SKIN_SAMPLES = 400  # vertices that are enough for the mean skin colour
-FIELDS = ("rgba", "coeff", "albedo", "landmarks", "visible")
 
 
 class Stream(enum.IntEnum):
@@ -238,43 +235,6 @@ class _Scene:
 
 
 # -------------------------------------------------------------------- many portraits
-def dataset(maker: PortraitMaker, first: int, count: int, fields=("rgba", "coeff", "landmarks"),
-            workers: int = 2) -> tf.data.Dataset:
-    """Portraits ``first`` .. ``first + count - 1``, made in parallel when they are asked for.
-
-    Args:
-        maker: where they come from.
-        first: number of the first portrait.
-        count: how many; -1 for no end.
-        fields: names out of ``FIELDS``.
-        workers: portraits made at the same time.
-
-    Returns:
-        Dictionaries field -> tensor, in order.
-
-    Raises:
-        ValueError: a field's name is unknown.
-    """
-    unknown = sorted(set(fields) - set(FIELDS))
-    if unknown:
-        raise ValueError(f"unknown portrait fields {', '.join(unknown)}; there are {', '.join(FIELDS)}")
-    model, size = maker.morphable, maker.size
-    specs = {"rgba": ((size, size, 4), tf.uint8), "coeff": ((model.coefficient_count,), tf.float32),
-             "albedo": ((model.vertex_count, 3), tf.float32), "landmarks": ((LANDMARK_COUNT, 2), tf.float32),
-             "visible": ((model.vertex_count,), tf.bool)}
-
-    def values(index):
-        portrait = maker.make(int(index))
-        return [getattr(portrait, field) for field in fields]
-
-    def load(index):
-        tensors = tf.numpy_function(values, [index], [specs[field][1] for field in fields])
-        return {field: tf.ensure_shape(tensor, specs[field][0]) for field, tensor in zip(fields, tensors)}
-
-    indices = tf.data.Dataset.counter(first)
-    return (indices if count < 0 else indices.take(count)).map(load, num_parallel_calls=workers)
-
-
 def write_portraits(maker: PortraitMaker, directory: str, numbers: Iterable[int], workers: int = 2) -> list[str]:
     """Writes NAME.png (RGBA), NAME.txt (68 rows "x y", pixels, y down) and truth/NAME.npz; each file whole, the
     truth last, so that a portrait with a truth is complete.

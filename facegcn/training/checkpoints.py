@@ -89,8 +89,16 @@ class Checkpoints:
         return True
 
     def save(self) -> None:
-        """Writes the next one; the oldest goes."""
-        self._manager.save()
+        """Writes the next one; the oldest goes.
+
+        Raises:
+            UserError: it cannot be written, for example because the disk is full; those before it stay.
+        """
+        try:
+            self._manager.save()
+        except tf.errors.OpError as error:
+            raise UserError(f"a checkpoint could not be written into {self._folder}: {error.message}. Make room, or "
+                            "mend what it says; --restore continues from the one before") from error
         self._saved_at = time.monotonic()
 
     def due(self) -> bool:

@@ -139,10 +139,9 @@ def _remove_stale(stem: str, path: str) -> None:
 
 
 def _key(encoder, packed) -> str:
-    """Digest of everything the encoding depends on."""
-    face_model, status = encoder.face_model, os.stat(packed.path)
+    """Digest of everything the encoding depends on; the packed file's header holds one of its records."""
+    face_model = encoder.face_model
     facenet = face_model.facenet.digest if face_model.facenet is not None else ""
-    return digest(regressor_digest(face_model.regressor), facenet, face_model.morphable.digest,
-                  face_model.morphable.landmarks, face_model.morphable.skin_index, encoder.fit_steps,
-                  tuple(packed_file.read_header(packed.path)), status.st_size, status.st_mtime_ns, packed.targets,
+    return digest(regressor_digest(face_model.regressor), facenet, face_model.morphable.digest, encoder.fit_steps,
+                  tuple(packed_file.read_header(packed.path)), packed.targets,
                   code_version("facegcn.training.encoding", "facegcn.fitting", "facegcn.face_model"))

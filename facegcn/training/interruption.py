@@ -30,7 +30,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
-                self._before[number] = signal.signal(number, lambda _, frame, kind=kind: self.ask(kind()))
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
+                    self._before[number] = signal.signal(number, lambda _, frame, kind=kind: self.ask(kind()))
         return self
 
     def __exit__(self, kind, *_) -> None:

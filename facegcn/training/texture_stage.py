@@ -213,8 +213,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
     """
     steps = max(1, (len(packed.splits["train"]) + (len(made[0].names) if made else 0)) // config.batch_size)
     decayed = keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True)
-    # XLA over the texture network computes its recursion again and again (docs/architecture.md), and refuses the
-    # rasterizer.
+    # XLA over the texture network computes its recursion again and again, and refuses the rasterizer.
     trainer.compile(optimizer=adam(decayed, config.clip_norm), jit_compile=False)
     trainer.optimizer.build(trainer.network.trainable_variables)
     state = TrainingState(step=steps * epochs_done, epoch=epochs_done)
