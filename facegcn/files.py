@@ -54,7 +54,6 @@ def written_whole(path: str) -> Iterator[str]:
         yield partial
         _sync(partial)
         os.replace(partial, path)
-        _sync(folder)
     except OSError as error:
         if error.errno is None or error.filename not in (None, partial):  # it tells of another file
             raise
@@ -92,10 +91,8 @@ def check_writable(path: str) -> None:
 
 
 def _sync(path: str) -> None:
-    """Waits until a file's content, or a folder's names, are on the disk."""
-    if os.name == "nt" and os.path.isdir(path):  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    """Waits until a file's content is on the disk. Its name may come later: a crash then leaves the former file."""
+    handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -1,6 +1,7 @@
 """The house keeps its order: families, arrows that point one way, modules and functions of readable size."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,18 @@ def test_modules_and_functions_stay_readable(path):
             docstring = ast.get_docstring(node, clean=False)
             lines = node.end_lineno - node.lineno - (docstring.count("\n") + 1 if docstring else 0)
             assert lines <= MOST_FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+def test_the_architecture_page_names_only_what_is_there():
+    """Every `module.function` or `module.Class.method` of docs/architecture.md is defined in that module."""
+    places = {path.stem: path for path in [*modules(), *ROOT.glob("*.py")] if path.stem != "__main__"}
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_0-9]+)((?:\.\w+)+)`", text))
+    named = {(module, rest[1:]) for module, rest in named if module in places and rest != ".py"}
+    assert len(named) > 60
+    for module, rest in sorted(named):
+        scope = ast.parse(places[module].read_text()).body
+        for name in rest.split("."):
+            found = next((node for node in scope if getattr(node, "name", None) == name), None)
+            assert found is not None, f"{module}.{rest}"
+            scope = getattr(found, "body", [])
