@@ -250,7 +250,11 @@ def test_files_that_differ_in_their_ending_are_both_packed(tmp_path, photos):
     assert _run(tmp_path, "--photos", photos("x.jpg", "x.png", "x.jpg.png", "y.png")) == 0
     assert packed_file.read_companion(str(tmp_path / "data" / "faces.bin")).names == ["x", "x.jpg", "x.png", "y"]
     summary = packing.Summary("none")
-    paths = ["a/x.jpg", "b/x.jpg", "c/x.jpg"]
+    paths = []
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        paths.append(str(tmp_path / folder / "x.jpg"))
+        (tmp_path / folder / "x.jpg").write_bytes(b"")
     found = [item.name for item in packing._usable(paths, _item, 2, summary)]
     assert found == ["x", "x.jpg"] and "x.jpg is packed already" in summary.rejected[0][1]
 
@@ -280,6 +284,14 @@ def test_a_photo_that_fails_in_an_unforeseen_way_is_rejected_and_the_rest_packed
     captured = capsys.readouterr()
     assert "Traceback" in captured.out + captured.err
     assert logging.getLogger("facegcn").level != logging.DEBUG, "--debug ends with the program"
+
+
+def test_a_pipe_among_the_images_is_rejected_and_nobody_waits_for_it(tmp_path, folder):
+    os.mkfifo(folder / "face99.png")
+    summary = packing.Summary("none")
+    names = sorted(os.listdir(folder))
+    found = list(packing._usable([str(folder / name) for name in names if name.endswith("png")], _item, 2, summary))
+    assert len(found) == 12 and "a pipe" in dict(summary.rejected)["face99.png"]
 
 
 def test_a_bug_while_packing_keeps_its_traceback(tmp_path, folder, monkeypatch, capsys):

@@ -18,7 +18,7 @@ import tqdm
 
 from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
-from facegcn.files import check_name, check_writable, write_text
+from facegcn.files import check_name, write_text
 from facegcn.landmarks import LANDMARK_COUNT, five_points, points_beside, write_points
 from facegcn.photos import packed_file
 from facegcn.photos.alignment import align_photo
@@ -163,11 +163,9 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
 
     Raises:
         BinFileError: as ``packed_file.write_bin``.
-        UserError: as ``files.check_writable``, before any image is loaded.
         OSError: a file cannot be written.
     """
     started, summary, points, shown = time.perf_counter(), Summary(out), [], []
-    check_writable(out)
 
     def pictures(items, folder: str) -> Iterator[tuple[str, np.ndarray]]:
         for item in items:
@@ -244,6 +242,8 @@ def _usable(paths, load, workers: int, summary: Summary) -> Iterator[Item]:
 
 def _attempt(load, path) -> Item | str:
     """The item, or why there is none: one bad photo of 200,000 ends nothing."""
+    if isinstance(path, str) and not os.path.isfile(path):
+        return "is no file but a folder, a pipe or a device, or is not there any more"
     try:
         return load(path)
     except Rejected as reason:

@@ -95,9 +95,11 @@ def packed_jobs(packed: PackedPhotos, indices, vertex_count: int) -> list[Job]:
         indices: which records.
         vertex_count: of the morphable model.
     """
+    reader = functools.cache(packed_file.reader)  # opened when the first job is loaded
+
     @functools.lru_cache(maxsize=1)  # jobs are loaded in their order
     def block(number):
-        return packed_file.read_records(packed.path, indices[number * _BLOCK:(number + 1) * _BLOCK])
+        return reader(packed.path)(indices[number * _BLOCK:(number + 1) * _BLOCK])
 
     def load(place):
         index = indices[place]
@@ -105,7 +107,7 @@ def packed_jobs(packed: PackedPhotos, indices, vertex_count: int) -> list[Job]:
         try:
             record = block(place // _BLOCK)[place % _BLOCK]
         except BinFileError:  # a damaged record does not spoil its neighbours
-            record = packed_file.read_records(packed.path, [index])[0]
+            record = reader(packed.path)([index])[0]
         return Photo(record, packed.targets[index], truth=truth, remark=remark)
     wanted = [packed.names[i] for i in indices]
     return [Job(name, functools.partial(load, place), _renamed(record, record, name))
