@@ -11,7 +11,7 @@ from facegcn.photos import detection
 from facegcn.photos.alignment import align_photo
 from facegcn.photos.detection import detect_landmarks
 from facegcn.photos.reading import read_image
-from facegcn.photos.warping import transform_points, turn, warp
+from facegcn.photos.warping import similarity, transform_points, warp
 
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                  [0.25, -0.42, 0.28]])
@@ -23,8 +23,7 @@ def _turned(image, points, degrees):
     """A photo and its points, turned around its centre on grey ground."""
     height, width = image.shape[:2]
     size = int(np.hypot(height, width))
-    matrix = turn(degrees)
-    transform = np.column_stack([matrix, size / 2.0 - matrix @ (width / 2.0, height / 2.0)])
+    transform = similarity(1.0, degrees, (width / 2.0, height / 2.0), size / 2.0)
     shown = warp(np.full((height, width, 1), 255, np.uint8), transform, size)
     turned = warp(image, transform, size)
     turned[shown < 128] = 90
