@@ -84,6 +84,14 @@ def test_a_small_face_in_a_large_photo_is_found():
     assert np.abs(detect_landmarks(photo).points - SEEN - (4500, 10)).max() < 8
 
 
+def test_a_face_of_a_few_pixels_is_no_face():
+    photo = np.full((80, 80, 3), 120, np.uint8)
+    photo[8:72, 8:72] = cv2.resize(skimage.data.astronaut(), (64, 64), interpolation=cv2.INTER_AREA)
+    with pytest.raises(PhotoError, match="no face was found|only [0-9]+ pixels wide; take a photo") as raised:
+        align_photo(photo, None, FACE)
+    assert raised.value.status == "no face"
+
+
 def test_points_of_a_small_face_are_exact():
     """The detector names whole pixels, of a picture that was reduced five times."""
     photo = np.full((530, 5120, 3), 120, np.uint8)
