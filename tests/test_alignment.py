@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from facegcn.errors import PhotoError
 from facegcn.photos import alignment
 from facegcn.photos.alignment import TURN_ABOVE, align, align_photo, alignment_transform, face_width
-from facegcn.photos.warping import inverse, scale_of, transform_points, turn, warp
+from facegcn.photos.detection import Detection
+from facegcn.photos.warping import inverse, scale_of, similarity, transform_points, turn, warp
 
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                  [0.25, -0.42, 0.28]])
@@ -40,8 +41,7 @@ def _centre(image):
 @pytest.mark.parametrize("degrees", [0, 30, -45, 90, 135, 180, -120])
 def test_the_picture_and_the_points_move_together(scale, degrees):
     spot = np.array([77.3, 64.8])
-    matrix = scale * turn(degrees)
-    transform = np.column_stack([matrix, np.array([111.4, 99.7]) - matrix @ (90.0, 70.0)])
+    transform = similarity(scale, degrees, (90.0, 70.0), (111.4, 99.7))
     crop = warp(_blob(spot), transform, 224)
     np.testing.assert_allclose(_centre(crop), transform_points(spot[None], transform)[0], atol=0.12)
 
@@ -74,9 +74,8 @@ def test_a_panorama_wider_than_opencv_bears_is_cropped():
 @pytest.mark.parametrize("scale", [0.03, 0.4, 1.0, 3.0])
 @pytest.mark.parametrize("degrees", [0, 33])
 def test_a_crop_inside_of_the_photo_shows_nothing_of_its_end(scale, degrees):
-    matrix = scale * turn(degrees)
     photo = np.full((3000, 3000), 255, np.uint8)
-    assert (warp(photo, np.column_stack([matrix, 30.0 - matrix @ (1500.0, 1500.0)]), 60) == 255).all()
+    assert (warp(photo, similarity(scale, degrees, (1500.0, 1500.0), 30.0), 60) == 255).all()
 
 
 # ---------------------------------------------------------------- alignment of upright heads
@@ -139,8 +138,7 @@ def test_the_crop_of_a_turned_photo_is_the_crop_of_the_photo(degrees):
     noise = cv2.GaussianBlur(rng.normal(0, 1, (400, 400, 3)), (0, 0), 5)
     photo = np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
     points = _project(90.0, (200.0, 190.0)).astype(np.float32)
-    matrix = turn(degrees)
-    move = np.column_stack([matrix, (300.0, 300.0) - matrix @ (200.0, 200.0)])
+    move = similarity(1.0, degrees, (200.0, 200.0), 300.0)
     upright = align_photo(photo, points, FACE)
     rolled = align_photo(warp(photo, move, 600), transform_points(points, move), FACE)
     assert upright.status == "ok" and f"rolled by {abs(degrees)} degrees" in rolled.status
@@ -191,6 +189,13 @@ def test_points_of_a_speck_and_small_faces_say_so():
         rolled = _project(width / 1.4, (0, 0)) @ turn(50).T + 300
         assert (remark in align_photo(image, rolled, FACE).status) == (remark != "ok")
     assert align_photo(image, _project(100.0, (300, 300)), FACE, 64).status == "ok"  # the crop's width does not matter
+
+
+def test_a_speck_that_was_detected_is_told_as_no_face(monkeypatch):
+    monkeypatch.setattr(alignment, "detect_landmarks", lambda image: Detection(_project(10 / 1.4, (300, 300)), 1))
+    with pytest.raises(PhotoError, match="largest face is only 10 pixels wide; take a photo") as raised:
+        align_photo(np.zeros((600, 600, 3), np.uint8), None, FACE)
+    assert raised.value.status == "no face"
 
 
 def test_remarks_make_the_status():

@@ -11,7 +11,7 @@ from facegcn.photos import detection
 from facegcn.photos.alignment import align_photo
 from facegcn.photos.detection import detect_landmarks
 from facegcn.photos.reading import read_image
-from facegcn.photos.warping import transform_points, turn, warp
+from facegcn.photos.warping import similarity, transform_points, warp
 
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
                  [0.25, -0.42, 0.28]])
@@ -23,8 +23,7 @@ def _turned(image, points, degrees):
     """A photo and its points, turned around its centre on grey ground."""
     height, width = image.shape[:2]
     size = int(np.hypot(height, width))
-    matrix = turn(degrees)
-    transform = np.column_stack([matrix, size / 2.0 - matrix @ (width / 2.0, height / 2.0)])
+    transform = similarity(1.0, degrees, (width / 2.0, height / 2.0), size / 2.0)
     shown = warp(np.full((height, width, 1), 255, np.uint8), transform, size)
     turned = warp(image, transform, size)
     turned[shown < 128] = 90
@@ -83,6 +82,14 @@ def test_a_small_face_in_a_large_photo_is_found():
     photo[10:522, 4500:5012] = skimage.data.astronaut()
     assert not detection._faces(photo, 1024)
     assert np.abs(detect_landmarks(photo).points - SEEN - (4500, 10)).max() < 8
+
+
+def test_a_face_of_a_few_pixels_is_no_face():
+    photo = np.full((80, 80, 3), 120, np.uint8)
+    photo[8:72, 8:72] = cv2.resize(skimage.data.astronaut(), (64, 64), interpolation=cv2.INTER_AREA)
+    with pytest.raises(PhotoError, match="no face was found|only [0-9]+ pixels wide; take a photo") as raised:
+        align_photo(photo, None, FACE)
+    assert raised.value.status == "no face"
 
 
 def test_points_of_a_small_face_are_exact():

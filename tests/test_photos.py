@@ -23,6 +23,9 @@ from facegcn.photos import reading
 from facegcn.report import write_png
 from tests.conftest import ROOT
 
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+              pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
+
 
 def _gradient(height=32, width=48):
     """(H, W, 3) uint8, smooth, without symmetry."""
@@ -315,6 +318,10 @@ def test_masks_keep_their_values(tmp_path):
 
 
 # ---------------------------------------------------------------- folders
+_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
+@_pipes
 def test_a_folder_is_searched_for_pictures_and_nothing_that_only_looks_like_one(tmp_path):
     names = ["a.JPG", "b.heic", "c.gif", "d.avif", "e.jp2", "f.PPM", "g.jpe", "h.jfif", "i.heif", "j.webp", "k.tif"]
     for name in [*names, "._a.JPG", ".hidden.png", "notes.txt", "clip.mp4"]:
@@ -327,6 +334,7 @@ def test_a_folder_is_searched_for_pictures_and_nothing_that_only_looks_like_one(
         reading.read_image(str(tmp_path / "lost.png"))
 
 
+@_pipes
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     pipe = str(tmp_path / "pipe.png")
     os.mkfifo(pipe)

