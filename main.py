@@ -32,6 +32,7 @@ def parse_arguments(arguments=None):
     add("--restore", action="store_true", help="continue the latest run of this name and network")
     add("--input", help="test: a photo or a folder; default: the held-out packed images")
     add("--output", help="test: folder of the results (default results/<run name>)")
+    add("--segmented", action="store_true", help="test: the --input images are aligned crops, their alpha the skin")
     for name, kind, text in (
             ("name", str, "data set name"), ("suffix", str, "suffix of the run folder's name"),
             ("model", str, "texture network: resnet or normal"), ("root_dir", str, "data folder"),
@@ -186,7 +187,7 @@ def test(config: Config, args) -> int:
     if texture_run is not None:
         texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
-    jobs, adjacency = _jobs(config, paths, morphable), None
+    jobs, adjacency = _jobs(config, paths, morphable, args.segmented), None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         adjacency = hierarchy.adjacencies[0]
@@ -210,13 +211,13 @@ def _photos(given: str) -> list[str]:
     return photos
 
 
-def _jobs(config, paths, morphable):
+def _jobs(config, paths, morphable, segmented):
     """What is to be reconstructed: image files, or the held-out packed images."""
     from facegcn.photos.packed_photos import read_packed
     from facegcn.reconstruction.jobs import packed_jobs, photo_jobs
 
     if paths is not None:
-        return photo_jobs(paths, morphable, config.img_size)
+        return photo_jobs(paths, morphable, config.img_size, segmented)
     packed = read_packed(config, morphable.vertex_count)
     return packed_jobs(packed, packed.splits["test"], morphable.vertex_count)
 

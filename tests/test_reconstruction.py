@@ -324,3 +324,23 @@ def test_a_folder_of_nothing_but_results_is_refused(flags, tmp_path, capsys):
     assert reconstruct(flags, photos_in(tmp_path / "in", "a.png"), out)[0] == 0
     assert reconstruct(flags, out, tmp_path / "again")[0] == 2
     assert "are results of test mode" in capsys.readouterr().err
+
+
+def test_own_crops_are_taken_as_they_are_when_told_so(flags, tmp_path):
+    """A picture that does not say that it is a crop is one under --segmented only, and must then look like one."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_png(str(photos / "mine.png"), segmented())  # no text chunk: another program's crop
+    write_png(str(photos / "opaque.png"), segmented()[..., :3])
+    write_png(str(photos / "large.png"), np.repeat(segmented(), 2, axis=0))
+    empty = segmented()
+    empty[..., 3] = 0
+    write_png(str(photos / "empty.png"), empty)
+    code, rows = reconstruct(flags, photos, tmp_path / "out", "--segmented")
+    assert code == 0 and rows["mine"]["status"] == "ok"
+    for name, words in (("opaque", "no alpha"), ("large", "64 x 128"), ("empty", "transparent everywhere")):
+        assert rows[name]["status"] == "no crop" and words in rows[name]["reason"]
+    taken = cv2.imread(str(tmp_path / "out" / "mine_mask.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(taken, segmented()[..., 3])
+    code, rows = reconstruct(flags, photos, tmp_path / "other")
+    assert code == 1 and rows["mine"]["status"] == "no face"

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facegcn.errors import BinFileError, BrokenFile, PhotoError
+from facegcn.errors import BinFileError, BrokenFile, PhotoError, Rejected
 from facegcn.files import read_npz
 from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
 from facegcn.photos import packed_file
 from facegcn.photos.alignment import align_photo
 from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.photos.packing import checked_rgba
 from facegcn.photos.reading import read_photo
 from facegcn.photos.skin import crop_mask
 from facegcn.reconstruction.results import result_names, shown
@@ -58,7 +59,7 @@ class Job:
         load: gives the photo, or raises PhotoError.
         remark: what the user should know of its name, or "".
         status: "" until its turn came; then the photo's, or ``no face``, ``unreadable``, ``bad points``, ``no skin``,
-            ``failed``.
+            ``no crop``, ``failed``.
         message: why there is no result, and the cure; or a remark.
         written: whether its results are in the output folder.
         metrics: of the results.
@@ -73,17 +74,18 @@ class Job:
     metrics: dict = field(default_factory=dict)
 
 
-def photo_jobs(paths: Sequence[str], morphable, size: int) -> list[Job]:
+def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = False) -> list[Job]:
     """Jobs of image files.
 
     Args:
         paths: of the files.
         morphable: the MorphableModel, for alignment.
         size: width of the crops, pixels.
+        segmented: every file is an aligned crop whose alpha marks the skin, whoever made it.
     """
     files = [os.path.basename(path) for path in paths]
     stems, endings = ([os.path.splitext(file)[part] for file in files] for part in (0, 1))
-    return [Job(name, functools.partial(load_photo, path, morphable, size), _renamed(file, stem, name))
+    return [Job(name, functools.partial(load_photo, path, morphable, size, segmented), _renamed(file, stem, name))
             for path, file, stem, name in zip(paths, files, stems, result_names(stems, endings))]
 
 
@@ -119,17 +121,23 @@ def _renamed(file: str, stem: str, name: str) -> str:
     return "" if name in (stem, file) else f"named so because no result can be called {shown(file)}"
 
 
-def load_photo(path: str, morphable, size: int) -> Photo:
+def load_photo(path: str, morphable, size: int, segmented: bool = False) -> Photo:
     """Reads one image: what says that it is an aligned crop of ours as it is, any other photo aligned and masked.
+
+    Args:
+        path: the file.
+        morphable, size, segmented: as for ``photo_jobs``.
 
     Raises:
         PhotoError: it cannot be used; says why.
     """
     photo = read_photo(path)
     points = points_beside(path)
-    if photo.is_crop(size):
-        if not photo.image[..., 3].any():
-            raise PhotoError(_NO_SKIN, "no skin")
+    if segmented or photo.is_crop(size):
+        try:
+            checked_rgba(photo.image, size)
+        except Rejected as error:
+            raise PhotoError(str(error), "no crop") from error
         folder, file = os.path.split(path)
         truth, remark = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0], morphable.vertex_count)
         # A made portrait's exact landmarks are for measuring; no photo comes with such.
