@@ -17,9 +17,11 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
+from facegcn.errors import UserError
 
-class DecimationError(ValueError):
-    """A mesh cannot be decimated to the asked number of vertices."""
+
+class DecimationError(UserError, ValueError):
+    """A mesh cannot be decimated to the asked number of vertices: a wrong argument, and a template of the user's."""
 
 
 def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int):
