@@ -5,16 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facegcn import landmarks, morphable
+from facegcn import landmarks
 from facegcn.errors import PhotoError, UserError
 
 POINTS = np.array([[40.0, 50], [80, 52], [61, 75], [45, 95], [77, 96]], np.float32)
 LIST_HEAD = "1\nlefteye_x lefteye_y\n"
-
-
-def test_the_morphable_model_has_the_same_points():
-    assert morphable.LANDMARK_COUNT == landmarks.LANDMARK_COUNT == 68
-    assert morphable.FIVE_POINT_LANDMARKS is landmarks.FIVE_POINT_LANDMARKS
 
 
 def test_landmark_files_of_5_and_68_rows(tmp_path, rng):
