@@ -22,7 +22,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(PY) -m ruff check .
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"

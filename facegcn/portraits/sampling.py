@@ -20,7 +20,7 @@ class CoefficientSampler:
     """Draws the coefficients of portraits of one morphable model."""
 
     def __init__(self, morphable: MorphableModel, expression_spread: float, albedo_spread: float):
-        """Args: as for ``portraits.PortraitMaker``."""
+        """Args: as for ``maker.PortraitMaker``."""
         self._sizes = morphable.part_sizes[:3]
         self._expression_spread, self._albedo_spread = expression_spread, albedo_spread
         skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
