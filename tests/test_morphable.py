@@ -251,7 +251,7 @@ WHOLE = _whole_bytes()
 DTYPES = st.sampled_from(["f4", "f8", "f2", "i4", "u1", "i8", "?", "c8", "U2", "M8[s]"])
 
 
-def _loads_or_says(path):
+def _check_that_it_loads_or_says(path):
     """Passes when loader and check both accept, or the loader gives its one error (the check skips bases' numbers)."""
     try:
         MorphableModel.load(str(path))
@@ -272,7 +272,7 @@ def test_any_array_exchanged(tmp_path, name, dtype, drop, data):
         fill = data.draw(st.sampled_from([0, 1, -1, 400]))
         values[name] = np.full(shape, fill).astype(dtype) if dtype != "U2" else np.full(shape, "a", "U2")
     np.savez(tmp_path / "any.npz", **values)
-    _loads_or_says(tmp_path / "any.npz")
+    _check_that_it_loads_or_says(tmp_path / "any.npz")
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -286,7 +286,7 @@ def test_any_bytes_changed(tmp_path, cut, data):
         if place < len(content):
             content[place] = value
     (tmp_path / "any.npz").write_bytes(bytes(content))
-    _loads_or_says(tmp_path / "any.npz")
+    _check_that_it_loads_or_says(tmp_path / "any.npz")
 
 
 @pytest.mark.parametrize("rows, columns", [(5, 9), (13, 15), (17, 21), (25, 31), (41, 41), (57, 57)])
