@@ -24,7 +24,8 @@ def tensorflow():
     """
     if "tensorflow" in sys.modules or has_gpu():
         return importlib.import_module("tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Even its "errors" are notes here, such as that oneDNN leaves integers to Eigen; what fails raises in Python.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
