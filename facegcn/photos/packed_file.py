@@ -303,12 +303,14 @@ def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
 def reader(path: str) -> Callable[[np.ndarray], np.ndarray]:
     """A function that reads chosen images (B, H, W, C) uint8; what stands beside them is read once, here.
 
+    Each record's checksum is tried when it is read for the first time: it costs as much as the reading.
+
     Raises:
         BinFileError: as ``read_records``, also the function.
     """
     header = read_header(path)
-    checksums = _beside(path, header)["checksums"]
-    return lambda indices: _gather(path, header, _checked_indices(indices, header, path), checksums)
+    checksums, tried = _beside(path, header)["checksums"], np.zeros(header.count, bool)
+    return lambda indices: _gather(path, header, _checked_indices(indices, header, path), checksums, tried)
 
 
 def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | None = None,
@@ -331,10 +333,11 @@ def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | N
     """
     header = read_header(path)
     rows = np.arange(header.count) if indices is None else _checked_indices(indices, header, path)
-    checksums = _beside(path, header)["checksums"]
+    checksums, tried = _beside(path, header)["checksums"], np.zeros(header.count, bool)
 
     def gather(chosen):
-        images = tf.numpy_function(lambda i: _gather(path, header, i, checksums), [chosen], tf.uint8, stateful=False)
+        images = tf.numpy_function(lambda i: _gather(path, header, i, checksums, tried), [chosen], tf.uint8,
+                                   stateful=False)
         return tf.ensure_shape(images, (None, *header.shape))
 
     # One call fetches many records: a Python call each would cost more than the copy.
@@ -355,16 +358,23 @@ def damage_named() -> Iterator[None]:
         raise BinFileError(message.splitlines()[0]) from error
 
 
-def _gather(path: str, header: Header, indices, checksums) -> np.ndarray:
-    """Reads records (B, H, W, C); Python's lock is free meanwhile, so calls run in parallel."""
+def _gather(path: str, header: Header, indices, checksums, tried=None) -> np.ndarray:
+    """Reads records (B, H, W, C); Python's lock is free meanwhile, so calls run in parallel.
+
+    ``tried`` (count,) bool, where given, says and learns whose checksum need not be tried again.
+    """
     images = np.empty((len(indices), *header.shape), np.uint8)
     with open(path, "rb", buffering=0) as file:
         for image, index in zip(images, indices):
             file.seek(HEADER_BYTES + int(index) * header.record_bytes)
             if file.readinto(image.reshape(-1)) != header.record_bytes:
                 raise BinFileError(f"{path} became shorter while it was read")
+            if tried is not None and tried[index]:
+                continue
             if zlib.crc32(image) != checksums[index]:
                 raise BinFileError(f"{path}: image {index} is damaged (its checksum differs); {_AGAIN}")
+            if tried is not None:
+                tried[index] = True
     return images
 
 
