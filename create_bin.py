@@ -5,8 +5,8 @@
     python create_bin.py --config configs/ict.yaml --input DIR  segmented RGBA PNGs -> packed
 
 A photo's points come from --landmarks, else from NAME.lm68.txt or NAME.txt beside it (5 or 68 rows "x y"),
-else MTCNN finds them. The file beside the packed one, NAME.records.npz, holds names, points and the split into train,
-validation and test images; lists of these and a contact sheet are written for the eye.
+else they are found in it. The file beside the packed one, NAME.records.npz, holds names, points and the split into
+train, validation and test images; lists of these and a contact sheet are written for the eye.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def parse_arguments(arguments=None):
         "and so on; they win")
     add("--skin-labels", metavar="1,2,...", help="with --masks: the grey values that mean skin, or names of "
         "CelebAMask-HQ's parts: skin,nose,...")
+    add("--face", metavar="N|largest|center", help="with --photos: which of several faces; numbers count from the "
+        "left, from 1 (default largest)")
     add("--skin-only", action="store_true", help="with --photos: estimated masks leave out eyes, brows and mouth")
     add("--out", metavar="FILE.bin", help="the packed file (default: the config's bin_file)")
     for name, kind, text in (("root_dir", str, "data folder"), ("img_size", int, "crop width, pixels"),
@@ -59,8 +61,8 @@ def check_arguments(args) -> None:
                  "--root_dir"):
         if getattr(args, flag[2:].replace("-", "_")) == "":
             raise UserError(f"{flag} is empty: write a value behind it, or leave it out")
-    if (args.masks or args.skin_only or args.landmarks) and not args.photos:
-        raise UserError("--landmarks, --masks and --skin-only go with --photos; segmented PNGs are aligned and "
+    if (args.masks or args.skin_only or args.landmarks or args.face is not None) and not args.photos:
+        raise UserError("--landmarks, --masks, --face and --skin-only go with --photos; segmented PNGs are aligned and "
                         "carry their mask as alpha")
     if args.skin_labels and not args.masks:
         raise UserError("--skin-labels says which values of your own masks mean skin: it goes with --masks DIR")
@@ -73,6 +75,7 @@ def pack_photos(config: Config, args, out: str):
     from facegcn.assets.worlds import load_morphable
     from facegcn.landmarks import read_landmark_list
     from facegcn.photos import packing
+    from facegcn.photos.choosing import LARGEST, face_choice
     from facegcn.photos.companions import label_numbers
     from utils import find_images
 
@@ -85,7 +88,8 @@ def pack_photos(config: Config, args, out: str):
         raise UserError(f"{crops} holds crops that an earlier packing made: pack them with --input, or their photos "
                         "with --photos")
     load = functools.partial(packing.load_photo, five_points_3d=load_morphable(config).five_points,
-                             size=config.img_size, masks=masks, listed=listed)
+                             size=config.img_size, masks=masks, listed=listed,
+                             face=face_choice(LARGEST if args.face is None else args.face))
     return packing.pack(paths, load, config, out, crops=crops)
 
 

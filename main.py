@@ -33,6 +33,8 @@ def parse_arguments(arguments=None):
     add("--input", help="test: a photo or a folder; default: the held-out packed images")
     add("--output", help="test: folder of the results (default results/<run name>)")
     add("--segmented", action="store_true", help="test: the --input images are aligned crops, their alpha the skin")
+    add("--face", metavar="N|largest|center", help="test: which of several faces of an --input photo; numbers count "
+        "from the left, from 1 (default largest)")
     for name, kind, text in (
             ("name", str, "data set name"), ("suffix", str, "suffix of the run folder's name"),
             ("model", str, "texture network: resnet or normal"), ("root_dir", str, "data folder"),
@@ -169,12 +171,16 @@ def test(config: Config, args) -> int:
     from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.assets.worlds import load_morphable
     from facegcn.identity.recognizers import load_recognizers
+    from facegcn.photos.choosing import LARGEST, face_choice
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.results import log_summary, prepare_output
     from facegcn.runs import RunFolder
     from model import build_face_model
     from utils import init_sampling
 
+    if args.face is not None and (args.input is None or args.segmented):
+        raise UserError("--face chooses among the faces of photos: it goes with --input, and not with --segmented")
+    face = face_choice(LARGEST if args.face is None else args.face)
     paths = None if args.input is None else _photos(args.input)
     output = os.path.join("results", config.run_name) if args.output is None else args.output
     prepare_output(output, args.input)
@@ -187,7 +193,7 @@ def test(config: Config, args) -> int:
     if texture_run is not None:
         texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
-    jobs, adjacency = _jobs(config, paths, morphable, args.segmented), None
+    jobs, adjacency = _jobs(config, paths, morphable, args.segmented, face), None
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         adjacency = hierarchy.adjacencies[0]
@@ -211,13 +217,13 @@ def _photos(given: str) -> list[str]:
     return photos
 
 
-def _jobs(config, paths, morphable, segmented):
+def _jobs(config, paths, morphable, segmented, face):
     """What is to be reconstructed: image files, or the held-out packed images."""
     from facegcn.photos.packed_photos import read_packed
     from facegcn.reconstruction.jobs import packed_jobs, photo_jobs
 
     if paths is not None:
-        return photo_jobs(paths, morphable, config.img_size, segmented)
+        return photo_jobs(paths, morphable, config.img_size, segmented, face)
     packed = read_packed(config, morphable.vertex_count)
     return packed_jobs(packed, packed.splits["test"], morphable.vertex_count)
 

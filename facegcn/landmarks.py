@@ -22,6 +22,10 @@ LANDMARK_COUNT = 68  # iBUG / Multi-PIE order
 #: Landmark indices whose mean gives each of the five alignment points: left eye, right eye (as seen in the picture,
 #: 0-based iBUG order), nose tip, left and right mouth corner.
 FIVE_POINT_LANDMARKS = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
+DENSE_COUNT = 468  # points of MediaPipe's face mesh
+#: The same of the dense points: six around each eye, the nose's tip, the corners of the mouth. Of all dense points
+#: these lie nearest to the iBUG points on made portraits, 2 percent of the face's width off at the median.
+FIVE_POINT_DENSE = ((33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380), (4,), (61,), (291,))
 POINT_ORDER = ("left eye, right eye, nose tip, left mouth corner, right mouth corner "
                "(left = left in the picture)")
 #: Landmark targets are the 68 iBUG points followed by the five alignment points.
@@ -55,6 +59,13 @@ def landmark_targets(points, points68=None) -> np.ndarray:
     elif points is not None:
         targets[LANDMARK_COUNT:] = points
     return targets
+
+
+def known_dense(dense) -> np.ndarray:
+    """(468, 3) float32 dense landmarks, x, y and trust; NaN, NaN and 0 for None."""
+    if dense is not None:
+        return np.asarray(dense, np.float32)
+    return np.tile(np.array([np.nan, np.nan, 0.0], np.float32), (DENSE_COUNT, 1))
 
 
 def roll(points: np.ndarray) -> float:

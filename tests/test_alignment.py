@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from facegcn.errors import PhotoError
 from facegcn.photos import alignment
 from facegcn.photos.alignment import TURN_ABOVE, align, align_photo, alignment_transform, face_width
-from facegcn.photos.detection import Detection
+from facegcn.photos.detection import Face
 from facegcn.photos.warping import inverse, scale_of, similarity, transform_points, turn, warp
 
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
@@ -192,7 +192,8 @@ def test_points_of_a_speck_and_small_faces_say_so():
 
 
 def test_a_speck_that_was_detected_is_told_as_no_face(monkeypatch):
-    monkeypatch.setattr(alignment, "detect_landmarks", lambda image: Detection(_project(10 / 1.4, (300, 300)), 1))
+    speck = Face(_project(10 / 1.4, (300, 300)), None, (295, 295, 10, 10), 1.0)
+    monkeypatch.setattr(alignment, "find_faces", lambda image: [speck])
     with pytest.raises(PhotoError, match="largest face is only 10 pixels wide; take a photo") as raised:
         align_photo(np.zeros((600, 600, 3), np.uint8), None, FACE)
     assert raised.value.status == "no face"

@@ -35,7 +35,7 @@ def test_header_bytes_are_as_documented(packed):
     path, _, images = packed
     data = open(path, "rb").read()
     magic, version, count, height, width, channels, dtype = struct.unpack_from("<8sIQIII8s", data)
-    assert (magic, version, count, height, width, channels) == (b"FACEGCN\0", 1, 40, 6, 5, 4)
+    assert (magic, version, count, height, width, channels) == (b"FACEGCN\0", 2, 40, 6, 5, 4)
     assert dtype.rstrip(b"\0") == b"uint8" and len(data) == 64 + images.nbytes
     assert data[40:56] == packed_file.read_header(path).identity == bytes(read_npz(_beside(path))["identity"])
     assert data[56:64] == bytes(8)

@@ -15,7 +15,10 @@ import numpy as np
 
 from facegcn.errors import PhotoError
 from facegcn.landmarks import LANDMARK_COUNT, POINT_ORDER, five_points, roll
-from facegcn.photos.detection import detect_landmarks
+from facegcn.photos import litert
+from facegcn.photos.choosing import LARGEST, choose
+from facegcn.photos.dense_landmarks import landmarks_at
+from facegcn.photos.detection import find_faces
 from facegcn.photos.reading import opaque, shown_part
 from facegcn.photos.warping import scale_of, transform_points, turn, warp
 
@@ -54,13 +57,15 @@ class AlignedPhoto:
         crop: the aligned picture.
         points: (5, 2) float32 alignment points in crop pixels.
         landmarks: (68, 2) float32 iBUG points in crop pixels, or None where only five are known.
-        remarks: what the user should know, such as ``several faces, the largest used``.
+        remarks: what the user should know, such as ``the face is only 50 pixels wide: expect blur``.
+        dense: (468, 3) float32 x and y in crop pixels and trust, 0 = of no use; None where no network saw the face.
     """
 
     crop: Crop
     points: np.ndarray
     landmarks: np.ndarray | None
     remarks: tuple[str, ...] = ()
+    dense: np.ndarray | None = None
 
     @property
     def status(self) -> str:
@@ -123,13 +128,14 @@ def align(image: np.ndarray, points: np.ndarray, five_points_3d: np.ndarray,
 
 
 def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np.ndarray,
-                size: int = REFERENCE_SIZE) -> AlignedPhoto:
+                size: int = REFERENCE_SIZE, face: str | int = LARGEST) -> AlignedPhoto:
     """Aligns a photo by its points, or by the detector's where there are none.
 
     Args:
         image: (H, W, 3) or (H, W, 4) uint8 (``reading.read_image``).
         points: (5, 2) or (68, 2) (``landmarks.points_beside``), or None.
         five_points_3d, size: as for ``alignment_transform``.
+        face: which of several, see ``choosing.face_choice``; points say themselves whose they are.
 
     Raises:
         PhotoError: no face was found, or one too small; the points lie outside or are those of a speck; or as
@@ -137,12 +143,13 @@ def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np
     """
     remarks, given = [], points is not None
     if not given:
-        points, count = detect_landmarks(opaque(image))
-        if points is None:
+        faces = find_faces(opaque(image))
+        if not faces:
             raise PhotoError("no face was found; give its points in a file NAME.txt beside the photo: "
                              f"five lines 'x y': {POINT_ORDER}", "no face")
-        if count > 1:
-            remarks.append("several faces, the largest used")
+        chosen, remark = choose(faces, face, image.shape)
+        points, dense = chosen.points, chosen.dense
+        remarks += [remark] if remark else []
     five = five_points(points)
     width = face_width(alignment_transform(five, five_points_3d, size), size)
     _check_place(five, width, image.shape[1::-1], given)
@@ -152,7 +159,31 @@ def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np
     if width < BLURRED_BELOW:
         remarks.append(f"the face is only {width:.0f} pixels wide: expect blur")
     moved = transform_points(points, crop.transform)
-    return AlignedPhoto(crop, five_points(moved), moved if len(moved) == LANDMARK_COUNT else None, tuple(remarks))
+    if given:
+        dense = landmarks_at(opaque(image), five) if litert.is_installed() else None
+    return AlignedPhoto(crop, five_points(moved), moved if len(moved) == LANDMARK_COUNT else None, tuple(remarks),
+                        None if dense is None else dense.with_trust(crop.transform))
+
+
+def dense_of_crop(rgba: np.ndarray, points: np.ndarray | None = None) -> np.ndarray | None:
+    """Dense landmarks of a picture that is an aligned crop already.
+
+    Args:
+        rgba: (S, S, 4) or (S, S, 3) uint8; what its alpha hides is looked at, too.
+        points: (5, 2) or (68, 2) pixels of the crop, or None: then the face is searched.
+
+    Returns:
+        (468, 3) float32 x, y and trust; None where the network sees no face, or LiteRT is not installed.
+    """
+    if not litert.is_installed():
+        return None
+    picture = np.ascontiguousarray(rgba[..., :3])
+    if points is not None:
+        dense = landmarks_at(picture, five_points(points))
+    else:
+        faces = find_faces(picture)
+        dense = choose(faces, LARGEST, picture.shape)[0].dense if faces else None
+    return None if dense is None else dense.with_trust(np.eye(2, 3))
 
 
 def _check_place(five: np.ndarray, width: float, limit: tuple[int, int], given: bool) -> None:

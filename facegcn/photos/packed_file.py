@@ -26,14 +26,15 @@ import tensorflow as tf
 
 from facegcn.errors import BinFileError, BrokenFile, UserError
 from facegcn.files import check_name, read_npz, write_npz, written_whole
+from facegcn.landmarks import known_dense
 
 MAGIC = b"FACEGCN\0"
-VERSION = 1
+VERSION = 2  # 1 was without dense landmarks
 HEADER_BYTES = 64
 _LAYOUT = struct.Struct("<8sIQIII8s16s8s")
 _IDENTITY_BYTES = 16
 _GATHER = 32  # records fetched by one call when reading chosen indices
-_POINT_SHAPES = {"points": (5, 2), "landmarks": (68, 2)}
+_POINT_SHAPES = {"points": (5, 2), "landmarks": (68, 2), "dense": (468, 3)}
 _AGAIN = "make both again with create_bin.py"
 
 SPLIT_NAMES = ("train", "val", "test")
@@ -68,6 +69,7 @@ class Records:
         splits: record indices, int64, by ``train``, ``val`` and ``test``; () puts all into ``train``.
         points: (M, 5, 2) float32 alignment points in pixels, NaN where unknown; None = all unknown.
         landmarks: (M, 68, 2) float32 iBUG points likewise.
+        dense: (M, 468, 3) float32 dense landmarks, x and y in pixels and trust in [0, 1]; NaN, NaN and 0 where unknown.
         truth_folder: where made portraits among them have their truth, NAME.npz; "" = there are none.
     """
 
@@ -76,11 +78,14 @@ class Records:
     points: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     truth_folder: str = ""
+    dense: np.ndarray | None = None
 
     def __post_init__(self):
         count = len(self.names)
         everything = {"train": np.arange(count)} if not self.splits else self.splits
         self.splits = {part: np.asarray(everything.get(part, ()), np.int64) for part in SPLIT_NAMES}
+        if self.dense is None:
+            self.dense = np.tile(known_dense(None), (count, 1, 1))
         for name, shape in _POINT_SHAPES.items():
             known = getattr(self, name)
             known = np.full((count, *shape), np.nan, np.float32) if known is None else np.asarray(known, np.float32)
@@ -185,8 +190,8 @@ def _arrays(path, records: Records, checksums, identity) -> dict[str, np.ndarray
     """The arrays of the file beside; texts as UTF-8, names one a line."""
     folder = records.truth_folder and os.path.relpath(records.truth_folder, os.path.dirname(os.path.abspath(path)))
     return {"identity": np.frombuffer(identity, np.uint8), "checksums": checksums,
-            "names": _text_array("\n".join(records.names)), **records.splits, "points": records.points,
-            "landmarks": records.landmarks, "truth_folder": _text_array(folder)}
+            "names": _text_array("\n".join(records.names)), **records.splits,
+            **{name: getattr(records, name) for name in _POINT_SHAPES}, "truth_folder": _text_array(folder)}
 
 
 def _text_array(text: str) -> np.ndarray:
@@ -242,7 +247,8 @@ def read_companion(path: str) -> Records:
     try:
         folder = bytes(arrays["truth_folder"]).decode("utf-8", "surrogateescape")
         records = Records(arrays["names"], {part: arrays[part] for part in SPLIT_NAMES}, arrays["points"],
-                          arrays["landmarks"], folder and os.path.normpath(os.path.join(os.path.dirname(path), folder)))
+                          arrays["landmarks"], folder and os.path.normpath(os.path.join(os.path.dirname(path), folder)),
+                          arrays["dense"])
         mistake = records.mistake()
         for name in records.names:
             check_name(name, "the name of a record")

@@ -12,7 +12,7 @@ import tensorflow as tf
 from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.files import read_npz
-from facegcn.landmarks import landmark_targets
+from facegcn.landmarks import known_dense, landmark_targets
 from facegcn.photos import packed_file
 
 _READ_TOGETHER = 32  # records fetched by one call
@@ -30,6 +30,8 @@ class PackedPhotos:
         truth: (T, N, 3) float16 true albedo in [-1, 1] of the made portraits among them; None where there is none.
         truth_row: (M,) int32 row of ``truth`` of each record, -1 = a photo, whose true albedo nobody knows.
         truth_folder: of the made portraits' truth, NAME.npz; "" where there is none.
+        dense: (M, 468, 3) float32 dense landmarks, x and y in pixels and trust; NaN, NaN and 0 where unknown, and for
+            all of them by default.
     """
 
     path: str
@@ -39,10 +41,13 @@ class PackedPhotos:
     truth: np.ndarray | None = None
     truth_row: np.ndarray | None = None
     truth_folder: str = ""
+    dense: np.ndarray | None = None
 
     def __post_init__(self):
         if self.truth_row is None:
             self.truth_row = np.full(len(self.names), -1, np.int32)
+        if self.dense is None:
+            self.dense = np.tile(known_dense(None), (len(self.names), 1, 1))
 
     def truth_of(self, indices, vertex_count: int) -> np.ndarray:
         """(len(indices), N, 3) float16 true albedo of some records, NaN for photos."""
@@ -179,4 +184,5 @@ def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
     truth, truth_row = albedo_truth(records.truth_folder, records.names, vertex_count)
     # A made portrait's exact landmarks are for measuring; no photo comes with such.
     targets[truth_row >= 0] = np.nan
-    return PackedPhotos(path, records.names, records.splits, targets, truth, truth_row, records.truth_folder)
+    return PackedPhotos(path, records.names, records.splits, targets, truth, truth_row, records.truth_folder,
+                        records.dense)

@@ -19,9 +19,10 @@ import tqdm
 from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
 from facegcn.files import check_name, write_text
-from facegcn.landmarks import LANDMARK_COUNT, five_points, points_beside, write_points
+from facegcn.landmarks import LANDMARK_COUNT, five_points, known_dense, points_beside, write_points
 from facegcn.photos import packed_file
-from facegcn.photos.alignment import align_photo
+from facegcn.photos.alignment import align_photo, dense_of_crop
+from facegcn.photos.choosing import LARGEST
 from facegcn.photos.companions import MaskSource, own_mask
 from facegcn.photos.reading import read_image
 from facegcn.photos.skin import crop_mask
@@ -43,12 +44,14 @@ class Item:
         rgba: (H, W, 4) uint8.
         points: (5, 2) or (68, 2) pixels of the crop, or None.
         remark: what the user should know, "" for nothing.
+        dense: (468, 3) dense landmarks, x and y in pixels of the crop and trust, or None.
     """
 
     name: str
     rgba: np.ndarray
     points: np.ndarray | None = None
     remark: str = ""
+    dense: np.ndarray | None = None
 
 
 @dataclass
@@ -77,7 +80,7 @@ class Summary:
 
 # ---------------------------------------------------------------- sources
 def load_segmented(path: str, size: int) -> Item:
-    """Reads one segmented RGBA picture and the points beside it.
+    """Reads one segmented RGBA picture and the points beside it, and finds its dense landmarks.
 
     Raises:
         Rejected: unreadable, no alpha, another size, no skin at all, or a bad landmark file.
@@ -86,7 +89,7 @@ def load_segmented(path: str, size: int) -> Item:
         rgba, points = read_image(path), points_beside(path)
     except PhotoError as error:
         raise Rejected(str(error)) from error
-    return Item(_stem(path), checked_rgba(rgba, size), points)
+    return Item(_stem(path), checked_rgba(rgba, size), points, dense=dense_of_crop(rgba, points))
 
 
 def checked_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
@@ -108,7 +111,7 @@ def checked_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
 
 
 def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSource,
-               listed: Mapping[str, np.ndarray] | None = None) -> Item:
+               listed: Mapping[str, np.ndarray] | None = None, face: str | int = LARGEST) -> Item:
     """A photo aligned and masked.
 
     Args:
@@ -118,6 +121,7 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
         masks: where its skin mask comes from.
         listed: points (5, 2) or (68, 2) by file name without ending; a photo that is not in it takes them from the
             file beside it, else from the detector.
+        face: which of several faces, see ``choosing.face_choice``.
 
     Raises:
         Rejected: unreadable, no face, bad points or mask, or a mask without skin.
@@ -125,7 +129,7 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
     try:
         image, points = read_image(path), (listed or {}).get(_stem(path))
         points = points_beside(path) if points is None else points
-        aligned = align_photo(image, points, five_points_3d, size)
+        aligned = align_photo(image, points, five_points_3d, size, face)
         mask = own_mask(path, image.shape[:2], aligned.crop, masks)
     except (PhotoError, MaskError) as error:
         raise Rejected(str(error)) from error
@@ -140,7 +144,8 @@ def load_photo(path: str, five_points_3d: np.ndarray, size: int, masks: MaskSour
         remarks.append("no mask of its own: estimated")
     if listed is not None and _stem(path) not in listed:
         remarks.append("not in the list of landmarks")
-    return Item(_stem(path), np.concatenate([aligned.crop.image, mask[..., None]], axis=-1), points, ", ".join(remarks))
+    return Item(_stem(path), np.concatenate([aligned.crop.image, mask[..., None]], axis=-1), points, ", ".join(remarks),
+                aligned.dense)
 
 
 def _stem(path: str) -> str:
@@ -165,7 +170,7 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
         BinFileError: as ``packed_file.write_bin``.
         OSError: a file cannot be written.
     """
-    started, summary, points, shown = time.perf_counter(), Summary(out), [], []
+    started, summary, points, dense, shown = time.perf_counter(), Summary(out), [], [], []
 
     def pictures(items, folder: str) -> Iterator[tuple[str, np.ndarray]]:
         for item in items:
@@ -174,13 +179,14 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
                 if item.points is not None:
                     write_points(os.path.join(folder, item.name + ".txt"), item.points)
             points.append(item.points)
+            dense.append(known_dense(item.dense))
             if len(shown) < _SHEET_PHOTOS:
                 shown.append(item)
             yield item.name, item.rgba
 
     def describe(names: list[str]) -> packed_file.Records:
         splits, summary.split_remark = split_names(names, config.val_count, config.test_count, config.seed)
-        return packed_file.Records(names, splits, *_point_arrays(points), truth_folder)
+        return packed_file.Records(names, splits, *_point_arrays(points), truth_folder, np.stack(dense))
 
     with contextlib.closing(_usable(paths, load, config.workers, summary)) as items:
         first = next(items, None)

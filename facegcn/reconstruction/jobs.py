@@ -17,7 +17,8 @@ from facegcn.errors import BinFileError, BrokenFile, PhotoError, Rejected
 from facegcn.files import read_npz
 from facegcn.landmarks import LANDMARK_COUNT, landmark_targets, points_beside
 from facegcn.photos import packed_file
-from facegcn.photos.alignment import align_photo
+from facegcn.photos.alignment import align_photo, dense_of_crop
+from facegcn.photos.choosing import LARGEST
 from facegcn.photos.packed_photos import PackedPhotos
 from facegcn.photos.packing import checked_rgba
 from facegcn.photos.reading import read_photo
@@ -38,8 +39,9 @@ class Photo(NamedTuple):
         targets: (73, 2) landmark targets, pixels of the crop, NaN where unknown.
         transform: (2, 3) photo pixels -> crop pixels; the identity for segmented input.
         truth: ``TRUTH_ARRAYS`` of a made portrait, or None.
-        status: ``ok`` or ``several faces, the largest used``.
+        status: ``ok``, or what the user should know of the photo: ``alignment.AlignedPhoto.remarks``.
         remark: what the user should know of it, or "".
+        dense: (468, 3) dense landmarks, x and y in pixels of the crop and trust; None where unknown.
     """
 
     rgba: np.ndarray
@@ -48,6 +50,7 @@ class Photo(NamedTuple):
     truth: dict | None = None
     status: str = "ok"
     remark: str = ""
+    dense: np.ndarray | None = None
 
 
 @dataclass
@@ -74,7 +77,8 @@ class Job:
     metrics: dict = field(default_factory=dict)
 
 
-def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = False) -> list[Job]:
+def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = False,
+               face: str | int = LARGEST) -> list[Job]:
     """Jobs of image files.
 
     Args:
@@ -82,10 +86,12 @@ def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = Fal
         morphable: the MorphableModel, for alignment.
         size: width of the crops, pixels.
         segmented: every file is an aligned crop whose alpha marks the skin, whoever made it.
+        face: which of several faces, see ``choosing.face_choice``.
     """
     files = [os.path.basename(path) for path in paths]
     stems, endings = ([os.path.splitext(file)[part] for file in files] for part in (0, 1))
-    return [Job(name, functools.partial(load_photo, path, morphable, size, segmented), _renamed(file, stem, name))
+    how = (morphable, size, segmented, face)
+    return [Job(name, functools.partial(load_photo, path, *how), _renamed(file, stem, name))
             for path, file, stem, name in zip(paths, files, stems, result_names(stems, endings))]
 
 
@@ -110,10 +116,15 @@ def packed_jobs(packed: PackedPhotos, indices, vertex_count: int) -> list[Job]:
             record = block(place // _BLOCK)[place % _BLOCK]
         except BinFileError:  # a damaged record does not spoil its neighbours
             record = reader(packed.path)([index])[0]
-        return Photo(record, packed.targets[index], truth=truth, remark=remark)
+        return Photo(record, packed.targets[index], truth=truth, remark=remark, dense=_known(packed.dense[index]))
     wanted = [packed.names[i] for i in indices]
     return [Job(name, functools.partial(load, place), _renamed(record, record, name))
             for place, (record, name) in enumerate(zip(wanted, result_names(wanted)))]
+
+
+def _known(dense: np.ndarray) -> np.ndarray | None:
+    """Packed dense landmarks, or None where they are unknown."""
+    return dense if dense[:, 2].any() else None
 
 
 def _renamed(file: str, stem: str, name: str) -> str:
@@ -121,12 +132,12 @@ def _renamed(file: str, stem: str, name: str) -> str:
     return "" if name in (stem, file) else f"named so because no result can be called {shown(file)}"
 
 
-def load_photo(path: str, morphable, size: int, segmented: bool = False) -> Photo:
+def load_photo(path: str, morphable, size: int, segmented: bool = False, face: str | int = LARGEST) -> Photo:
     """Reads one image: what says that it is an aligned crop of ours as it is, any other photo aligned and masked.
 
     Args:
         path: the file.
-        morphable, size, segmented: as for ``photo_jobs``.
+        morphable, size, segmented, face: as for ``photo_jobs``.
 
     Raises:
         PhotoError: it cannot be used; says why.
@@ -142,13 +153,14 @@ def load_photo(path: str, morphable, size: int, segmented: bool = False) -> Phot
         truth, remark = _truth(os.path.join(folder, "truth"), os.path.splitext(file)[0], morphable.vertex_count)
         # A made portrait's exact landmarks are for measuring; no photo comes with such.
         targets = landmark_targets(None) if truth or remark else _targets(points)
-        return Photo(photo.image, targets, truth=truth, remark=remark)
-    aligned = align_photo(photo.image, points, morphable.five_points, size)
+        return Photo(photo.image, targets, truth=truth, remark=remark, dense=dense_of_crop(photo.image, points))
+    aligned = align_photo(photo.image, points, morphable.five_points, size, face)
     mask = crop_mask(aligned)
     if not mask.any():
         raise PhotoError(_NO_SKIN, "no skin")
     return Photo(np.concatenate([aligned.crop.image, mask[..., None]], axis=-1),
-                 landmark_targets(aligned.points, aligned.landmarks), aligned.crop.transform, status=aligned.status)
+                 landmark_targets(aligned.points, aligned.landmarks), aligned.crop.transform, status=aligned.status,
+                 dense=aligned.dense)
 
 
 def _targets(points: np.ndarray | None) -> np.ndarray:
