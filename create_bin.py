@@ -139,8 +139,9 @@ def run(args) -> int:
     out = args.out or config.path(config.bin_file)
     check_writable(out)
     start.tensorflow()
-    from facegcn.photos import packing
+    from facegcn.photos import litert, packing
 
+    litert.check()
     if args.photos:
         summary = pack_photos(config, args, out)
     elif args.legacy_float32:

@@ -171,6 +171,7 @@ def test(config: Config, args) -> int:
     from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.assets.worlds import load_morphable
     from facegcn.identity.recognizers import load_recognizers
+    from facegcn.photos import litert
     from facegcn.photos.choosing import LARGEST, face_choice
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.results import log_summary, prepare_output
@@ -182,6 +183,8 @@ def test(config: Config, args) -> int:
         raise UserError("--face chooses among the faces of photos: it goes with --input, and not with --segmented")
     face = face_choice(LARGEST if args.face is None else args.face)
     paths = None if args.input is None else _photos(args.input)
+    if paths is not None:
+        litert.check()
     output = os.path.join("results", config.run_name) if args.output is None else args.output
     prepare_output(output, args.input)
     morphable, recognizers = load_morphable(config), load_recognizers(config)

@@ -15,7 +15,6 @@ import numpy as np
 
 from facegcn.errors import PhotoError
 from facegcn.landmarks import LANDMARK_COUNT, POINT_ORDER, five_points, roll
-from facegcn.photos import litert
 from facegcn.photos.choosing import LARGEST, choose
 from facegcn.photos.dense_landmarks import landmarks_at
 from facegcn.photos.detection import find_faces
@@ -160,7 +159,7 @@ def align_photo(image: np.ndarray, points: np.ndarray | None, five_points_3d: np
         remarks.append(f"the face is only {width:.0f} pixels wide: expect blur")
     moved = transform_points(points, crop.transform)
     if given:
-        dense = landmarks_at(opaque(image), five) if litert.is_installed() else None
+        dense = landmarks_at(opaque(image), five)
     return AlignedPhoto(crop, five_points(moved), moved if len(moved) == LANDMARK_COUNT else None, tuple(remarks),
                         None if dense is None else dense.with_trust(crop.transform))
 
@@ -173,10 +172,8 @@ def dense_of_crop(rgba: np.ndarray, points: np.ndarray | None = None) -> np.ndar
         points: (5, 2) or (68, 2) pixels of the crop, or None: then the face is searched.
 
     Returns:
-        (468, 3) float32 x, y and trust; None where the network sees no face, or LiteRT is not installed.
+        (468, 3) float32 x, y and trust; None where the network sees no face.
     """
-    if not litert.is_installed():
-        return None
     picture = np.ascontiguousarray(rgba[..., :3])
     if points is not None:
         dense = landmarks_at(picture, five_points(points))

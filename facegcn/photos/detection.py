@@ -14,6 +14,7 @@ import numpy as np
 
 from facegcn.photos.dense_landmarks import AROUND, FACE, SURE, DenseLandmarks, Look, Region, landmarks_of, look, settled
 from facegcn.photos.face_boxes import SIDE, FaceBox, boxes_in_tiles, boxes_in_whole, overlap, tile_count
+from facegcn.photos.warping import Pyramid
 
 _CLOSER = 0.5  # share of the detector's picture that a photo fills which may show a part of a face only
 _DIRECTIONS = (90.0, 180.0, 270.0, 45.0, 135.0, 225.0, 315.0)  # degrees by which the whole photo is turned
@@ -51,22 +52,23 @@ def find_faces(image: np.ndarray) -> list[Face]:
     Raises:
         UserError: see ``litert.run``.
     """
+    picture = Pyramid(image)
     known: list[Look] = []
-    _judge(image, boxes_in_whole(image), known)
+    _judge(picture, boxes_in_whole(picture), known)
     if not _is_sure(known):
-        _judge(image, boxes_in_whole(image, share=_CLOSER), known)
+        _judge(picture, boxes_in_whole(picture, share=_CLOSER), known)
     for degrees in _DIRECTIONS:
         if not _is_sure(known):
-            _judge(image, boxes_in_whole(image, degrees), known)
-    for width in _tile_widths(image.shape):
+            _judge(picture, boxes_in_whole(picture, degrees), known)
+    for width in _tile_widths(picture.shape):
         if _is_sure(known) and width <= _SMALLEST_TOLD * max(seen.size for seen in known if seen.presence >= SURE):
             break
-        _judge(image, boxes_in_tiles(image, width), known)
-    return [_face(image, seen) for seen in sorted(known, key=lambda seen: -seen.size)]
+        _judge(picture, boxes_in_tiles(picture, width), known)
+    return [_face(picture, seen) for seen in sorted(known, key=lambda seen: -seen.size)]
 
 
-def _face(image, seen: Look) -> Face:
-    dense = landmarks_of(image, seen)
+def _face(picture, seen: Look) -> Face:
+    dense = landmarks_of(picture, seen)
     low, high = dense.points.min(axis=0), dense.points.max(axis=0)
     return Face(dense.five_points(), dense, (*map(float, low), *map(float, high - low)),
                 float(np.clip(seen.presence / SURE, 0.0, 1.0)))
@@ -85,12 +87,12 @@ def _tile_widths(shape) -> list[float]:
     return widths
 
 
-def _judge(image, boxes: list[FaceBox], known: list[Look]) -> None:
+def _judge(picture, boxes: list[FaceBox], known: list[Look]) -> None:
     """Adds those boxes that show faces which are not known yet; of two looks at one face the surer stays."""
     for box in boxes[:_MOST_BOXES]:
         if any(seen.presence >= SURE and overlap(box, _box(seen)) > _SAME for seen in known):
             continue
-        seen = _surest_look(image, box)
+        seen = _surest_look(picture, box)
         same = [other for other in known if overlap(_box(seen), _box(other)) > _SAME]
         if seen.presence >= max([FACE, *(other.presence for other in same)]):
             known[:] = [other for other in known if all(other is not one for one in same)] + [seen]
@@ -100,15 +102,15 @@ def _box(seen: Look) -> FaceBox:
     return FaceBox(seen.region().centre, seen.size, seen.points[:2, :2], 1.0)
 
 
-def _surest_look(image, box: FaceBox) -> Look:
+def _surest_look(picture, box: FaceBox) -> Look:
     """The look at a face, in the direction in which it is the surest."""
     def first(quarters):
-        return look(image, Region(box.centre, AROUND * box.size, box.roll + 90.0 * quarters))
+        return look(picture, Region(box.centre, AROUND * box.size, box.roll + 90.0 * quarters))
 
     seen = first(0)
     if seen.presence >= FACE:
-        seen = settled(image, seen)
+        seen = settled(picture, seen)
         if seen.presence >= SURE:
             return seen
     others = sorted((first(quarters) for quarters in (1, 2, 3)), key=lambda one: -one.presence)
-    return max([seen, *(settled(image, one) for one in others[:2])], key=lambda one: one.presence)
+    return max([seen, *(settled(picture, one) for one in others[:2])], key=lambda one: one.presence)

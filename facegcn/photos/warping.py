@@ -64,6 +64,35 @@ def warp(image: np.ndarray, transform: np.ndarray, size: int, nearest: bool = Fa
     return cv2.warpAffine(image, transform, (size, size), flags=mode)
 
 
+class Pyramid:
+    """A picture and its halves, each made when it is first needed: many small views of a large photo cost little.
+
+    Attributes:
+        shape: (H, W) of the picture.
+    """
+
+    def __init__(self, image: np.ndarray):
+        self.shape = image.shape[:2]
+        self._levels = [image]
+
+    def level(self, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest level that shows at least ``scale`` of the picture's pixels a length, and its (x, y) scale."""
+        wanted = max(0, int(np.floor(-np.log2(max(scale, 1e-9)))))
+        while len(self._levels) <= wanted and max(self._levels[-1].shape[:2]) > 1:
+            height, width = self._levels[-1].shape[:2]
+            half = (max(1, width // 2), max(1, height // 2))
+            self._levels.append(cv2.resize(self._levels[-1], half, interpolation=cv2.INTER_AREA))
+        found = self._levels[min(wanted, len(self._levels) - 1)]
+        return found, np.array(found.shape[1::-1]) / self.shape[::-1]
+
+    def view(self, transform: np.ndarray, size: int) -> np.ndarray:
+        """As ``warp`` of the picture."""
+        image, scale = self.level(scale_of(transform))
+        moved = np.array(transform, np.float64)
+        moved[:, :2] /= scale
+        return warp(image, moved, size)
+
+
 def _needed(image, transform, size) -> tuple[np.ndarray, np.ndarray]:
     """The part of a picture that the result shows, and the transform from it: OpenCV ends at 32,767 pixels."""
     corners = transform_points(size * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]), inverse(transform))
