@@ -13,7 +13,7 @@ import numpy as np
 from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_DENSE, roll
 from facegcn.photos import litert
 from facegcn.photos.surface import outward_normals
-from facegcn.photos.warping import Pyramid, inverse, scale_of, similarity, transform_points
+from facegcn.photos.warping import Pyramid, inverse, scale_of, similarity, transform_points, turn
 
 SIDE = 192  # pixels of the network's picture
 AROUND = 1.5  # side of that picture in larger sides of the face [Kartynnik et al. 2019: 25 percent on each side]
@@ -21,15 +21,17 @@ AROUND = 1.5  # side of that picture in larger sides of the face [Kartynnik et a
 #: 10 to 57, nine in ten above 22; turned by a quarter or a half -12 to 12, nineteen in twenty below 7.
 FACE, SURE = 6.0, 18.0
 #: The first look finds where the face is, each of the others looks there. From first regions a third apart the points
-#: are 0.3 percent of the face's width apart after three looks, 0.2 after four, 0.1 after six (median of made portraits).
+#: are 0.3 percent of the width of the face apart after three looks, 0.15 after four (median of made portraits).
 _LOOKS = 4
-_SIDE_OF_SPREAD = 3.3  # larger side of a face's box in root mean squares of its points' distance from their middle
+#: Side of a face's box in the standard deviation of its points along it: 4.2 to 4.5 on made portraits, of any yaw.
+_SIDE_OF_SPREAD = 4.4
 #: Another look for the trust: the face turned by these degrees and larger by this factor in the network's picture.
 _TURNED, _LARGER = 8.0, 1.12
 _STEADY = 0.02  # of the face's larger side: a point that moves so far between two looks is trusted by half
 _GRAZING, _PLAIN = 0.1, 0.5  # z of unit normals: below the first a point is hidden, from the second it is seen plainly
 #: Of the five points: sides of the network's picture in the larger of eye distance and eyes to mouth.
 _AROUND_FIVE = 3.6
+_LEAST_LENGTH = 4.0  # pixels of that length, below which points are those of a speck
 _ASTRAY = 0.25  # of the face's larger side: points so far from the user's, on the mean, are another face's
 
 
@@ -90,8 +92,8 @@ class Look(NamedTuple):
     @property
     def size(self) -> float:
         """About the larger side of the box around the upright points, pixels; from all points, and so steadier."""
-        spread = self.points[:, :2].std(axis=0)
-        return _SIDE_OF_SPREAD * max(1e-6, float(np.hypot(*spread)))
+        spread = (self.points[:, :2] @ turn(self.roll)).std(axis=0)
+        return _SIDE_OF_SPREAD * max(1e-6, float(spread.max()))
 
     def region(self) -> Region:
         """The square around the points, turned as they are."""
@@ -148,6 +150,8 @@ def landmarks_at(image: np.ndarray, five: np.ndarray) -> DenseLandmarks | None:
     five = np.asarray(five, np.float64)
     eyes, mouth = five[:2].mean(axis=0), five[3:].mean(axis=0)
     length = max(np.linalg.norm(five[1] - five[0]), np.linalg.norm(mouth - eyes))
+    if not np.isfinite(five).all() or length < _LEAST_LENGTH:
+        return None
     picture = Pyramid(image)
     seen = settled(picture, look(picture, Region((eyes + mouth) / 2.0, _AROUND_FIVE * length, roll(five))))
     if seen.presence < FACE or np.linalg.norm(five_of(seen.points[:, :2]) - five, axis=1).mean() > _ASTRAY * seen.size:
