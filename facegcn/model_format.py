@@ -15,6 +15,7 @@ import numpy as np
 from facegcn.errors import BrokenFile, ModelFileError
 from facegcn.files import npz_headers, read_npz
 from facegcn.landmarks import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
+from facegcn.surface_points import DENSE_COUNT
 
 
 class ArrayFormat(NamedTuple):
@@ -37,6 +38,11 @@ ARRAYS = {
     "albedo_basis": ArrayFormat(("N", 3, "Ka")), "triangles": ArrayFormat(("F", 3), index=True),
     "landmarks": ArrayFormat((LANDMARK_COUNT,), index=True), "skin_index": ArrayFormat(("S",), index=True),
     "symmetry_pairs": ArrayFormat(("P", 2), index=True), "uv": ArrayFormat(("N", 2), required=False)}
+#: Where the dense landmarks lie (``surface_points.LandmarkEmbedding``): all of these, or none.
+EMBEDDING_ARRAYS = {
+    "dense_triangles": ArrayFormat((DENSE_COUNT,), index=True), "dense_barycentrics": ArrayFormat((DENSE_COUNT, 3)),
+    "dense_bias": ArrayFormat((DENSE_COUNT, 2)), "dense_noise": ArrayFormat((DENSE_COUNT,)),
+    "dense_factors": ArrayFormat((DENSE_COUNT, 2, "R"))}
 _BASES = ("id_basis", "exp_basis", "albedo_basis")  # most of a file's bytes
 MADE_BY = "made_by"  # optional text: which converter, in which version, wrote the file
 
@@ -47,6 +53,9 @@ _UPRIGHT = 0.7  # least cosine between the face's own axes and the format's: 45 
 _SAME_LANDMARKS = LANDMARK_COUNT // 2  # more than half on one vertex with others: a list of zeros, not a coarse mesh
 _BRIGHTEST_FRACTION = 2.0  # a mean albedo that nowhere exceeds it is meant from 0 to 1, or from -1 to 1
 _BRIGHTEST = 512.0  # levels; twice white: 16-bit colours, or components that are already added up
+_MIX_ERROR = 1e-3  # of barycentric weights
+_NEW_EMBEDDING = ("leave all arrays 'dense_...' out, or learn them with\n"
+                  "  python -m facegcn.assets landmarks --set model_file=FILE")
 _LARGEST_STEP = 1.0  # decimetre that one standard deviation may move a vertex: half the width of a face
 
 
@@ -64,7 +73,8 @@ def read_model_file(path: str, bases: bool = True) -> dict[str, np.ndarray]:
     try:
         headers = npz_headers(path)
         _located(path, check_headers, headers)
-        wanted = [name for name in (*ARRAYS, MADE_BY) if name in headers and (bases or name not in _BASES)]
+        wanted = [name for name in (*ARRAYS, *EMBEDDING_ARRAYS, MADE_BY)
+                  if name in headers and (bases or name not in _BASES)]
         return read_npz(path, wanted)
     except FileNotFoundError as error:
         raise ModelFileError(f"there is no morphable model at {path}") from error
@@ -105,8 +115,12 @@ def check_headers(headers: Mapping[str, tuple[tuple, np.dtype]]) -> None:
     missing = [name for name, wanted in ARRAYS.items() if wanted.required and name not in headers]
     if missing:
         raise ModelFileError(f"lacks the arrays {', '.join(missing)} (docs/model_format.md describes them)")
+    embedded = [name for name in EMBEDDING_ARRAYS if name in headers]
+    if embedded and len(embedded) < len(EMBEDDING_ARRAYS):
+        absent = ", ".join(name for name in EMBEDDING_ARRAYS if name not in headers)
+        raise ModelFileError(f"has '{embedded[0]}' but lacks {absent}: {_NEW_EMBEDDING}")
     count = headers["mean_shape"][0][0] if headers["mean_shape"][0] else 0
-    for name, (wanted, index, _) in ARRAYS.items():
+    for name, (wanted, index, _) in (ARRAYS | EMBEDDING_ARRAYS).items():
         if name not in headers:
             continue
         shape, dtype = headers[name]
@@ -124,7 +138,8 @@ def check_headers(headers: Mapping[str, tuple[tuple, np.dtype]]) -> None:
 
 
 def check_values(arrays: Mapping[str, np.ndarray]) -> None:
-    """Checks that vertex numbers are whole and in range, and that values are finite in single precision.
+    """Checks that vertex numbers are whole and in range, and that values are finite in single precision; likewise of
+    the landmark embedding, where there is one.
 
     Raises:
         ModelFileError: names the first array that is not so.
@@ -134,16 +149,36 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
         array = arrays.get(name)
         if array is None or not array.size:
             continue
-        with np.errstate(over="ignore"):
-            finite = bool(np.isfinite(array.astype(np.float32, copy=False)).all())
-        if not finite:
-            raise ModelFileError(f"array '{name}' has values that are not finite")
+        _check_finite(name, array)
         if index and array.dtype.kind == "f" and (array != np.round(array)).any():
             raise ModelFileError(f"array '{name}' must hold vertex numbers, but has some that are not whole")
         if index and not 0 <= array.min() <= array.max() < count:
             one_based = array.min() >= 1 and array.max() == count
             raise ModelFileError(f"array '{name}' has an index outside 0..{count - 1}: {array.min():.0f}.."
                                  f"{array.max():.0f}" + ("; numbers count from 0: subtract 1" if one_based else ""))
+    if set(EMBEDDING_ARRAYS) <= set(arrays):
+        _check_embedding(arrays)
+
+
+def _check_finite(name, array):
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.astype(np.float32, copy=False)).all():
+            raise ModelFileError(f"array '{name}' has values that are not finite")
+
+
+def _check_embedding(arrays):
+    """Triangles that exist, weights that mix, noise above zero."""
+    for name in EMBEDDING_ARRAYS:
+        _check_finite(name, arrays[name])
+    triangles, weights, count = arrays["dense_triangles"], arrays["dense_barycentrics"], len(arrays["triangles"])
+    if (triangles != np.round(triangles)).any() or not -1 <= triangles.min() <= triangles.max() < count:
+        raise ModelFileError(f"array 'dense_triangles' must hold triangle numbers from 0 to {count - 1}, or -1: "
+                             + _NEW_EMBEDDING)
+    held = triangles >= 0
+    if (weights[held] < -_MIX_ERROR).any() or (np.abs(weights[held].sum(axis=1) - 1) > _MIX_ERROR).any():
+        raise ModelFileError(f"array 'dense_barycentrics' must hold weights from 0 to 1 with sum 1: {_NEW_EMBEDDING}")
+    if (arrays["dense_noise"][held] <= 0).any():
+        raise ModelFileError(f"array 'dense_noise' must be above 0 where there is a triangle: {_NEW_EMBEDDING}")
 
 
 # ---------------------------------------------------------------- conventions

@@ -17,7 +17,16 @@ import tensorflow as tf
 from facegcn import files
 from facegcn.errors import ModelFileError
 from facegcn.landmarks import five_points
-from facegcn.model_format import ARRAYS, MADE_BY, check_conventions, check_headers, check_values, read_model_file
+from facegcn.model_format import (
+    ARRAYS,
+    EMBEDDING_ARRAYS,
+    MADE_BY,
+    check_conventions,
+    check_headers,
+    check_values,
+    read_model_file,
+)
+from facegcn.surface_points import LandmarkEmbedding
 
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
 
@@ -63,6 +72,7 @@ class MorphableModel:
         symmetry_pairs: (P, 2) int32 vertex pairs (left, right) that mirror each other.
         uv: optional (N, 2) float32 texture coordinates in [0, 1], v up.
         made_by: the converter that made it, in which version; "" for others.
+        embedding: where the dense landmarks lie on it, or None where that is not known yet.
 
     A basis may have no components: (N, 3, 0).
 
@@ -81,14 +91,18 @@ class MorphableModel:
     symmetry_pairs: np.ndarray
     uv: np.ndarray | None = None
     made_by: str = ""
+    embedding: LandmarkEmbedding | None = None
 
     def __post_init__(self):
         arrays = {name: np.asarray(getattr(self, name)) for name in ARRAYS if getattr(self, name) is not None}
-        check_headers({name: (array.shape, array.dtype) for name, array in arrays.items()})
-        check_values(arrays)
+        embedded = {name: np.asarray(array) for name, array in self._embedding_arrays().items()}
+        checked = {**arrays, **embedded}
+        check_headers({name: (array.shape, array.dtype) for name, array in checked.items()})
+        check_values(checked)
         for name, array in arrays.items():
-            dtype = np.int32 if ARRAYS[name].index else np.float32
-            setattr(self, name, np.ascontiguousarray(array, dtype=dtype))
+            setattr(self, name, _stored(array, ARRAYS[name]))
+        if embedded:
+            self.embedding = _embedding({name: _stored(embedded[name], EMBEDDING_ARRAYS[name]) for name in embedded})
         self._centroid = self.mean_shape.mean(axis=0)
 
     # ---------------------------------------------------------------- sizes
@@ -110,7 +124,8 @@ class MorphableModel:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ for models that differ in any array."""
+        """Twelve hexadecimal digits that differ for models that differ in any array; the embedding does not count: it
+        is learnt from the others, on demand, and changes nothing that was trained."""
         return files.digest(*(name if getattr(self, name) is None else getattr(self, name) for name in ARRAYS))
 
     @property
@@ -152,12 +167,19 @@ class MorphableModel:
 
     # ---------------------------------------------------------------- files
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, ``uv`` where there is one."""
+        """The arrays by name, ``uv`` where there is one; without the embedding's."""
         return {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+
+    def _embedding_arrays(self) -> dict[str, np.ndarray]:
+        """The embedding's arrays by their names in a file; {} where there is none."""
+        if self.embedding is None:
+            return {}
+        return {name: getattr(self.embedding, name.removeprefix("dense_")) for name in EMBEDDING_ARRAYS}
 
     def save(self, path: str) -> None:
         """Writes the model as a compressed ``.npz``, whole. Raises OSError as ``files.written_whole``."""
-        files.write_npz(path, {**self.arrays(), **({MADE_BY: np.array(self.made_by)} if self.made_by else {})})
+        made_by = {MADE_BY: np.array(self.made_by)} if self.made_by else {}
+        files.write_npz(path, {**self.arrays(), **self._embedding_arrays(), **made_by})
 
     @classmethod
     def load(cls, path: str) -> MorphableModel:
@@ -170,8 +192,9 @@ class MorphableModel:
         """
         arrays = read_model_file(path)
         made_by = str(arrays.pop(MADE_BY, ""))
+        embedded = {name: arrays.pop(name) for name in EMBEDDING_ARRAYS if name in arrays}
         try:
-            model = cls(**arrays, made_by=made_by)
+            model = cls(**arrays, made_by=made_by, embedding=_embedding(embedded) if embedded else None)
             model.check_conventions()
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
@@ -180,6 +203,16 @@ class MorphableModel:
     def check_conventions(self) -> None:
         """Raises ModelFileError where ``load`` would, for a model that is not from a file."""
         check_conventions(self.arrays())
+
+
+def _stored(array, wanted) -> np.ndarray:
+    """The array in the type of its ``ArrayFormat``."""
+    return np.ascontiguousarray(array, dtype=np.int32 if wanted.index else np.float32)
+
+
+def _embedding(arrays) -> LandmarkEmbedding:
+    """From arrays by their names in a file."""
+    return LandmarkEmbedding(**{name.removeprefix("dense_"): array for name, array in arrays.items()})
 
 
 def _combine(basis: np.ndarray, coefficients) -> tf.Tensor:

@@ -12,7 +12,7 @@ from facegcn import files
 from facegcn.assets.check import check_model
 from facegcn.errors import ModelFileError
 from facegcn.landmarks import FIVE_POINT_LANDMARKS
-from facegcn.model_format import ARRAYS
+from facegcn.model_format import ARRAYS, check_model_file
 from facegcn.morphable import MorphableModel
 from tests.faces import half_ellipsoid
 
@@ -300,3 +300,52 @@ def test_small_test_faces_pass(tmp_path, rows, columns):
     else:
         check_model(path)
         assert MorphableModel.load(path).digest == face.digest
+
+
+# ---------------------------------------------------------------- the landmark embedding
+def embedding_arrays(**changes):
+    """Arrays of a sound embedding of ``arrays()`` in which half of the landmarks lie on the surface."""
+    rng = np.random.default_rng(2)
+    triangles = rng.integers(0, len(arrays()["triangles"]), 468).astype(np.int32)
+    triangles[::2] = -1
+    values = {"dense_triangles": triangles, "dense_barycentrics": rng.dirichlet((1, 1, 1), 468).astype(np.float32),
+              "dense_bias": rng.normal(size=(468, 2)).astype(np.float32), "dense_noise": np.ones(468, np.float32),
+              "dense_factors": rng.normal(size=(468, 2, 3)).astype(np.float32)}
+    return {**values, **changes}
+
+
+def test_an_embedding_survives_the_file_and_leaves_the_digest_alone(tmp_path):
+    path, again = _written(tmp_path, **embedding_arrays()), str(tmp_path / "again.npz")
+    MorphableModel.load(path).save(again)
+    model = MorphableModel.load(again)
+    for name, value in embedding_arrays().items():
+        np.testing.assert_array_equal(getattr(model.embedding, name.removeprefix("dense_")), value)
+    assert model.digest == MorphableModel(**arrays()).digest
+    assert "dense_noise" not in model.arrays() and MorphableModel(**arrays()).embedding is None
+    assert "dense_noise" in check_model_file(again)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"dense_noise": None}, "has 'dense_triangles' but lacks dense_noise"),
+    ({"dense_triangles": np.full(468, 640)}, "triangle numbers from 0 to 639, or -1"),
+    ({"dense_triangles": np.full(468, -2)}, "triangle numbers"),
+    ({"dense_triangles": np.full(468, 0.5)}, "triangle numbers"),
+    ({"dense_triangles": np.zeros(67, np.int32)}, r"shape \(67,\), expected \(468\)"),
+    ({"dense_barycentrics": np.full((468, 3), 0.5)}, "sum 1"),
+    ({"dense_noise": np.zeros(468)}, "above 0"),
+    ({"dense_factors": np.full((468, 2, 1), np.nan)}, "'dense_factors' has values that are not finite"),
+    ({"dense_factors": np.zeros((468, 3, 1))}, "dense_factors"),
+])
+def test_a_broken_embedding_is_refused(tmp_path, changes, message):
+    path = _written(tmp_path, **embedding_arrays(**changes))
+    for read in (MorphableModel.load, check_model_file):
+        with pytest.raises(ModelFileError, match=message):
+            read(path)
+
+
+def test_landmarks_on_no_surface_need_no_weights(tmp_path):
+    weights = embedding_arrays()["dense_barycentrics"]
+    weights[::2] = 0.0
+    noise = np.ones(468)
+    noise[::2] = 0.0
+    assert MorphableModel.load(_written(tmp_path, **embedding_arrays(dense_barycentrics=weights, dense_noise=noise)))
