@@ -14,22 +14,23 @@ import tensorflow as tf
 from facegcn.config import Config
 from facegcn.demo.face import make_demo_face
 from facegcn.losses import LOSS_SETS, pixel_loss
+from facegcn.portraits import looks
 from facegcn.portraits.maker import PortraitMaker
 from facegcn.training.texture_stage import TextureTrainer, adam
 from mesh_sampling import generate_transform_matrices
 from model import FaceModel, build_texture_network
 
 SIZE, EMBEDDING = 112, 32
-#: Beards, stubble, make-up: what the coarse albedo explains worst among the first 48 portraits.
-PORTRAITS = (9, 25, 33, 35)
+#: Patches, stubble, make-up, a grey picture: what the coarse albedo explains worst among the first 160 portraits.
+PORTRAITS = (141, 104, 147, 117)
 RATE = 2e-3
 #: Steps in which the albedo first comes near the coarse one, as in the schedule's first epoch, and
 #: steps with the image losses at full weight. The residual head starts at the coarse albedo.
 STEPS = {False: (40, 110), True: (0, 50)}
 #: Greatest pixel loss at the end, by (loss set, residual head); the coarse face has COARSE. The
 #: released set does not train the pixels themselves, and keeps the albedo symmetric.
-LIMITS = {("released", False): 0.46, ("paper", False): 0.39, ("released", True): 0.43, ("paper", True): 0.29}
-COARSE = 0.48
+LIMITS = {("released", False): 0.42, ("paper", False): 0.32, ("released", True): 0.34, ("paper", True): 0.26}
+COARSE = 0.46
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,9 @@ def scene():
     """A small demo face, its hierarchy, and a batch: photos, true coefficients, a random embedding."""
     face = make_demo_face(2000)
     maker = PortraitMaker(face, SIZE, seed=1)
-    portraits = [maker.make(index) for index in PORTRAITS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks.SHADOW, "chance", 0.0)  # a symmetric albedo cannot explain them
+        portraits = [maker.make(index) for index in PORTRAITS]
     rgba = np.stack([portrait.rgba for portrait in portraits]) / np.array([127.5, 127.5, 127.5, 255.0])
     parts = (rgba - [1.0, 1.0, 1.0, 0.0], np.stack([portrait.coeff for portrait in portraits]),
              np.random.default_rng(0).normal(size=(len(portraits), EMBEDDING)))

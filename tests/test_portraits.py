@@ -12,56 +12,20 @@ import pytest
 from facegcn import camera, geometry, lighting, rasterizer
 from facegcn.assets import worlds
 from facegcn.config import Config
-from facegcn.morphable import MorphableModel
-from facegcn.portraits import details, formation
+from facegcn.portraits import details, formation, looks
 from facegcn.portraits import maker as portraits
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits.__main__ import main
 from facegcn.portraits.sampling import CoefficientSampler
 from facegcn.training import regressor_stage
+from tests.plain_face import plain_face, posed
 
 SIZE = 96
 
 
-def _landmark_places():
-    """Frontal places (68, 2) of the iBUG landmarks on a plain face, decimetre."""
-    jaw = np.linspace(np.pi, 2 * np.pi, 17)
-    places = [np.stack([0.72 * np.cos(jaw), 0.25 + 1.0 * np.sin(jaw)], axis=1)]
-    brow = np.array([(0.56, 0.42), (0.47, 0.5), (0.36, 0.53), (0.24, 0.52), (0.12, 0.49)])
-    places += [brow * (-1, 1), brow[::-1]]
-    places.append(np.array([(0, 0.3), (0, 0.19), (0, 0.08), (0, -0.03)]))
-    places.append(np.array([(-0.14, -0.17), (-0.07, -0.19), (0, -0.2), (0.07, -0.19), (0.14, -0.17)]))
-    eye = np.array([(-0.45, 0.27), (-0.37, 0.33), (-0.26, 0.33), (-0.18, 0.27), (-0.26, 0.22), (-0.37, 0.22)])
-    places += [eye, np.array([(-x, y) for x, y in eye[[3, 2, 1, 0, 5, 4]]])]
-    around = np.linspace(np.pi, -np.pi, 12, endpoint=False)
-    places.append(np.stack([0.25 * np.cos(around), -0.42 + 0.1 * np.sin(around)], axis=1))
-    around = np.linspace(np.pi, -np.pi, 8, endpoint=False)
-    places.append(np.stack([0.2 * np.cos(around), -0.42 + 0.03 * np.sin(around)], axis=1))
-    return np.concatenate(places)
-
-
 @pytest.fixture(scope="module")
 def face():
-    """A small model: half an ellipsoid, a few smooth modes of shape and colour."""
-    rng = np.random.default_rng(3)
-    x, y = np.meshgrid(np.linspace(-0.74, 0.74, 36), np.linspace(0.95, -0.8, 42))
-    inside = 1 - (x / 0.8) ** 2 - ((y - 0.05) / 1.1) ** 2
-    z = 0.9 * np.sqrt(np.maximum(inside, 0.02)) - 0.3
-    z += 0.2 * np.exp(-(x / 0.1) ** 2 - ((y + 0.05) / 0.2) ** 2)
-    shape = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    index = np.arange(shape.shape[0]).reshape(x.shape)
-    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[:-1, 1:], index[1:, 1:]
-    triangles = np.concatenate([np.stack(t, axis=-1).reshape(-1, 3) for t in ((a, b, c), (c, b, d))])
-    places = _landmark_places()
-    landmarks = np.linalg.norm(shape[None, :, :2] - places[:, None], axis=2).argmin(axis=1)
-    waves = np.stack([np.sin(shape @ rng.normal(0, 3, 3) + k) for k in range(15)], axis=1)
-    modes = waves[:, None] * rng.normal(0, 0.02, (3, 15))
-    eye = [np.linalg.norm(shape[:, :2] - place, axis=1) < 0.07 for place in ((-0.31, 0.27), (0.31, 0.27))]
-    return MorphableModel(
-        mean_shape=shape, id_basis=modes[..., :8], exp_basis=0.5 * modes[..., 8:12],
-        mean_albedo=np.tile((190.0, 140.0, 115.0), (len(shape), 1)),
-        albedo_basis=waves[:, None, 12:] * 8.0 * np.ones((1, 3, 1)), triangles=triangles,
-        landmarks=landmarks, skin_index=np.flatnonzero(~(eye[0] | eye[1])), symmetry_pairs=np.zeros((0, 2)))
+    return plain_face()
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +36,6 @@ def maker(face):
 @pytest.fixture(scope="module")
 def made(maker):
     return [maker.make(index) for index in range(24)]
-
-
-def _posed(face, portrait):
-    """World vertices and normals (1, N, 3) of a portrait by the TensorFlow functions."""
-    parts = face.split(portrait.coeff[None])
-    vertices = geometry.rotate(face.vertices(parts.id, parts.exp), parts.angles) + parts.translation[:, None]
-    return vertices, geometry.vertex_normals(vertices, face.triangles)
 
 
 # -------------------------------------------------------------------- formulas against TensorFlow
@@ -164,10 +121,13 @@ def test_coefficients_do_not_depend_on_the_size(face, made):
 def test_the_face_is_formed_as_the_pipeline_forms_it(face, maker, monkeypatch):
     monkeypatch.setattr(portrait_overlay, "photograph",
                         lambda image, rng: np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8))
+    monkeypatch.setattr(looks.GLOSS, "chance", 0.0)  # these three are no part of the pipeline's light
+    monkeypatch.setattr(looks.SHADOW, "chance", 0.0)
+    monkeypatch.setattr(looks.OCCLUDER, "shadow", (0.0, 0.0))
     close, count = 0, 0
     for number in range(30, 42):
         portrait = maker.make(number)
-        vertices, normals = _posed(face, portrait)
+        vertices, normals = posed(face, portrait)
         gamma = face.split(portrait.coeff[None]).gamma
         colors = lighting.illuminate(portrait.albedo[None] / 255, normals, gamma)
         samples = rasterizer.rasterize(camera.clip_coordinates(vertices, 2 * SIZE, 2 * SIZE), face.triangles,
@@ -183,14 +143,14 @@ def test_the_face_is_formed_as_the_pipeline_forms_it(face, maker, monkeypatch):
 
 def test_landmarks_are_the_projected_landmark_vertices(face, made):
     for portrait in made[:6]:
-        vertices, _ = _posed(face, portrait)
+        vertices, _ = posed(face, portrait)
         pixels = camera.to_pixels(camera.project(vertices), SIZE)[0].numpy()
         np.testing.assert_allclose(portrait.landmarks, pixels[face.landmarks], atol=1e-2)
 
 
 def test_visible_vertices_face_the_camera_and_lie_on_unhidden_pixels(face, made):
     for portrait in made[:8]:
-        vertices, normals = _posed(face, portrait)
+        vertices, normals = posed(face, portrait)
         pixels = camera.to_pixels(camera.project(vertices), SIZE)[0].numpy()
         columns, rows = np.clip(np.floor(pixels).astype(int), 0, SIZE - 1).T
         view = np.array((0, 0, camera.CAMERA_DISTANCE)) - vertices[0].numpy()
@@ -240,7 +200,7 @@ def test_albedo_stays_in_the_range_of_human_skin(face, rng):
         np.float32([(90, 20), (5, 60), (60, -60)]), (face.vertex_count, 3, 2)))
     sampler = CoefficientSampler(wild, 0.7, 1.0)
     for _ in range(100):
-        red, green, blue = wild.mean_albedo[0] + wild.albedo_basis[0] @ sampler.face(rng)["tex"]
+        red, green, blue = wild.mean_albedo[0] + wild.albedo_basis[0] @ sampler.person(rng)["tex"]
         assert 55 <= red <= 245 and 0.49 * red < green < 0.94 * red and 0.29 * green < blue < 1.03 * green
 
 
@@ -256,7 +216,7 @@ def test_details_lie_outside_the_albedo_basis(face, maker, made):
 def test_details_are_where_they_belong(face, rng):
     painter = details.AlbedoDetails(face)
     flat = np.full((face.vertex_count, 3), 180.0, np.float32)
-    painted = np.mean([painter.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(40)], axis=0)
+    painted = np.mean([painter.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(160)], axis=0)
     darker = 180 - painted.mean(axis=1)
     xy = face.mean_shape[:, :2]
     brow = np.linalg.norm(xy - (0.3, 0.5), axis=1) < 0.06
@@ -268,6 +228,39 @@ def test_details_are_where_they_belong(face, rng):
     assert darker[lips].mean() > darker[forehead].mean() + 10
     assert darker[chin].mean() > darker[cheek].mean() + 5  # beards
     assert (painted[lips] @ (1, -1, 0)).mean() > (painted[forehead] @ (1, -1, 0)).mean() + 5  # redder
+
+
+def test_patches_of_other_pigment_lie_on_the_skin_only(face, monkeypatch, rng):
+    monkeypatch.setattr(looks.SKIN, "strength", (0.0, 0.0))
+    monkeypatch.setattr(looks.SKIN, "flush", (0.0, 0.0))
+    monkeypatch.setattr(looks.BLUSH, "chance", 0.0)
+    painter, shares, kinds = details.AlbedoDetails(face), [], set()
+    for chance in [1.0] * 30 + [0.0]:
+        monkeypatch.setattr(looks.PATCHES, "chance", chance)
+        flat = np.full((face.vertex_count, 3), 150.0, np.float32)
+        painter._skin_texture(flat, rng)
+        changed = np.abs(flat - 150).max(axis=1) > 3
+        assert set(np.flatnonzero(changed)) <= set(face.skin_index)
+        shares.append(changed.mean())
+        kinds.update(np.sign(flat[changed].mean(axis=1) - 150))
+    assert shares[-1] == 0 and 0.02 < np.mean(shares[:-1]) < 0.4 and np.max(shares) < 0.7
+    assert kinds == {-1, 1}
+
+
+def test_nostrils_are_dark_where_the_model_has_any(face, rng):
+    assert not details.AlbedoDetails(face)._nostrils.any()
+    shape = face.mean_shape
+    near = np.flatnonzero((np.abs(shape[:, 0]) < 0.25) & (np.abs(shape[:, 1] + 0.12) < 0.15))
+    model = SimpleNamespace(mean_shape=np.concatenate([shape, shape[near] - np.float32((0, 0, 0.25))]),
+                            landmarks=face.landmarks, skin_index=np.arange(len(shape)))
+    painter = details.AlbedoDetails(model)
+    dark = np.flatnonzero(painter._nostrils > 0.5)
+    assert dark.size and dark.min() >= len(shape)  # of two layers the hidden one
+    places, wings = model.mean_shape[dark], shape[face.landmarks[[32, 34]]]
+    assert np.abs(places[:, None, 0] - wings[:, 0]).min(axis=1).max() < 0.1
+    flat = np.full((len(model.mean_shape), 3), 180.0, np.float32)
+    painted = np.mean([painter.paint(flat, np.float32((30, 22, 18)), rng)[0] for _ in range(20)], axis=0)
+    assert painted[dark].mean() < 110
 
 
 def test_the_input_albedo_is_left_alone(face, rng):

@@ -68,6 +68,8 @@ class AlbedoDetails:
         self._skin_texture(albedo, rng)
         self._lines(albedo, rng)
         self._spots(albedo, rng)
+        # Light hardly gets into nostrils, which harmonics do not know; in photos they are as dark as a colour.
+        albedo *= 1 - rng.uniform(*looks.NOSTRILS) * self._nostrils[:, None]
         self._lips(albedo, rng, feminine)
         self._lids(albedo, rng, feminine)
         beard = 0.0 if feminine else self._beard(albedo, hair, rng)
@@ -95,7 +97,23 @@ class AlbedoDetails:
                         for c in (0.45 * marks[41] + 0.25 * marks[48] + 0.3 * marks[2],
                                   0.45 * marks[46] + 0.25 * marks[54] + 0.3 * marks[14])]
         self._nose = np.exp(-(((xy - marks[30]) / (0.2, 0.17)) ** 2).sum(axis=1)) * self._skin * front
+        self._make_nostrils()
         self._make_beard(lip_distance, front)
+
+    def _make_nostrils(self):
+        """What lies behind the skin of the nose's underside."""
+        marks, points = self._marks, self._points
+        self._nostrils = np.zeros(len(points), np.float32)
+        beside = [np.exp(-((self._xy[:, 0] - marks[k, 0]) / 0.08) ** 2) for k in (32, 34)]
+        above = self._xy[:, 1] - marks[33, 1]
+        beside = np.maximum(*beside)
+        ids = np.flatnonzero((above > -0.05) & (above < 0.18) & (beside > 0.2) & (points[:, 2] > marks[33, 2] - 0.5))
+        if not ids.size:
+            return
+        around = scipy.spatial.cKDTree(self._xy[ids]).query_ball_point(self._xy[ids], 0.035)
+        behind = np.array([points[ids[near], 2].max() for near in around]) - points[ids, 2]
+        under = _step(-0.05, -0.02, above[ids]) * _step(0.18, 0.13, above[ids])
+        self._nostrils[ids] = _step(0.07, 0.12, behind) * under * beside[ids]
 
     def _make_beard(self, lip_distance, front):
         """Beard and moustache masks: below the line ear - mouth corner - nose, off the lips."""
@@ -172,7 +190,7 @@ class AlbedoDetails:
         return (fields[pick[0]] * weights[0] + fields[pick[1]] * weights[1]) / max(np.hypot(*weights), 0.3)
 
     def _skin_texture(self, albedo, rng):
-        """Mottling, flushed cheeks and nose, uneven tone."""
+        """Mottling, flushed cheeks and nose, uneven tone, patches of other pigment."""
         strength = rng.uniform(*looks.SKIN.strength)
         light = sum(share * self._field(rng, level) for level, share in enumerate(looks.SKIN.mottling)) * strength
         red = sum(share * self._field(rng, level) for level, share in looks.SKIN.redness) * strength
@@ -180,6 +198,12 @@ class AlbedoDetails:
         tint = (red + flush) * self._skin
         albedo *= (1 + light * self._skin)[:, None]
         albedo *= np.stack([1 + share * tint for share in looks.SKIN.tint], axis=1)
+        patches = looks.PATCHES
+        if rng.random() < patches.chance:
+            least = rng.uniform(*patches.least)
+            cover = _step(least, least + rng.uniform(*patches.edge), self._field(rng, rng.integers(1, 3)))
+            tint = np.float32(patches.pale if rng.random() < patches.pale_chance else patches.dark)
+            albedo *= 1 + (cover * self._skin * rng.uniform(*patches.cover))[:, None].astype(np.float32) * (tint - 1)
         if rng.random() < looks.BLUSH.chance:
             color = np.float32(looks.BLUSH.color) * rng.uniform(*looks.BLUSH.brightness)
             cover = rng.uniform(*looks.BLUSH.cover)

@@ -34,6 +34,9 @@ SKIN = Looks(
     redness=((1, 0.02), (2, 0.015)),  # level of the noise, and redness per deviation
     flush=(0, 0.1),  # redness of cheeks and nose
     tint=(0.4, -0.9, -0.7))  # what redness adds to each channel's factor
+#: Patches where the skin has more pigment, or less: where a noise of deviation 1 is above ``least``.
+PATCHES = Looks(chance=0.15, least=(0.7, 1.8), edge=(0.1, 0.8), cover=(0.3, 1.0), pale_chance=0.35,
+                pale=(1.2, 1.22, 1.24), dark=(0.78, 0.7, 0.68))
 BLUSH = Looks(chance=0.25, color=(214, 96, 104), brightness=(0.6, 1.0), cover=(0.1, 0.4))
 LINES = Looks(
     age=(1.2, 2.0),  # beta distribution: many are young
@@ -48,6 +51,7 @@ SPOTS = (Looks(chance=0.2, count=(40, 260), radius=(0.006, 0.02), cover=(0.2, 0.
 SPOT_EDGE = (0.012, -0.006)  # distance from a spot's rim where its cover begins, and where it is whole
 SCAR = Looks(chance=0.12, step=0.12, width=0.018, cover=0.8, pale_chance=0.6, pale=(1.12, 1.0, 0.98),
              dark=(0.8, 0.6, 0.58))  # a step of its path, the deviation of three
+NOSTRILS = (0.45, 0.95)  # darkness
 LIPS = Looks(tint=((0.7, 0.55, 0.55), (1.05, 0.95, 0.98)))
 #: Of the feminine ones; ``spread`` is the deviation from the list's colours, levels.
 LIPSTICK = Looks(chance=0.5, cover=(0.25, 0.85), spread=12, colors=(
@@ -89,15 +93,22 @@ HAIR = Looks(
     weights=(5, 5, 5, 4, 3, 2.5, 2, 1, 2, 1.5, 1.5),
     brightness=(0.75, 1.25), spread=4, limits=(6, 235))
 #: What is on the head, and the chance of each.
-STYLES = {"short": 0.48, "long": 0.3, "none": 0.1, "veil": 0.06, "cap": 0.06}
+STYLES = {"short": 0.46, "long": 0.29, "none": 0.1, "veil": 0.06, "cap": 0.09}
 HEAD = Looks(
     tone=0.06, tint=0.015,  # deviations of the skin beside the face
     scalp_chance=0.5,  # of short hair: the skull has its colour
-    ears_chance=0.4)  # of long hair and veils; the others show ears
+    ears_chance=0.4,  # of long hair and veils; the others show ears
+    brim_chance=0.6, brim=(0.3, 0.8), brim_drop=(-0.05, 0.35),  # of caps; dm forwards, share of it downwards
+    brim_width=(0.9, 1.5))  # radian to each side
 EARS = Looks(size=(0.75, 1.15), radii=(0.1, 0.3, 0.16), usual_height=1.1, lean=0.5, tint=(1.05, 0.93, 0.9))
+#: The inside of an open mouth. Colours lie on the line between two; lengths in dm.
 MOUTH = Looks(
-    upper_teeth=(0.02, 0.1), lower_teeth=(-0.1, 0.04),  # below the upper, above the lower lip; shares of the height
-    tooth=((0.7, 0.66, 0.56), (0.97, 0.95, 0.9)), dark=((0.1, 0.03, 0.03), (0.4, 0.16, 0.15)))  # albedo
+    drawn_chance=0.8,  # the others show the head's plain surface behind the lips, and what the model has itself
+    least_opening=0.012, light=(0.55, 1.0),  # share of the picture; the lips shade it
+    upper_teeth=(-0.02, 0.1), lower_teeth=(-0.07, 0.05),  # edge below the upper, above the lower lip
+    behind=0.04, tongue_opening=0.12, tongue_height=(-0.06, 0.04), tongue_thickness=(0.06, 0.11),
+    tooth=((0.72, 0.66, 0.53), (0.97, 0.95, 0.9)), dark=((0.05, 0.015, 0.015), (0.22, 0.08, 0.07)),
+    gum=((0.5, 0.22, 0.22), (0.8, 0.45, 0.44)), tongue=((0.45, 0.17, 0.17), (0.8, 0.4, 0.4)))
 BODY = Looks(
     neck_length=(0.25, 0.55), neck=(0.62, 0.86),  # dm below the chin; share of the face's half width
     shoulders=(1.5, 2.1), follows=(0.1, 0.7),  # half width, dm; share of the head's rotation
@@ -123,9 +134,6 @@ BACKGROUNDS = {"plain": 0.14, "gradient": 0.16, "noise": 0.18, "blobs": 0.16, "s
 BACKGROUND_BLURS = {0.0: 0.3, 1.5: 0.25, 4.0: 0.25, 9.0: 0.2}
 
 # ---------------------------------------------------------------- drawn over the face, and the camera
-#: The inside of an open mouth; lengths as shares of the picture.
-TEETH = Looks(least_opening=0.015, length=(0.015, 0.05), shown=(0.6, 1.0), cover=0.95, within=(0.88, 0.9),
-              white=((0.66, 0.62, 0.52), (0.95, 0.93, 0.88)))
 #: Lengths as shares of the distance of the outer eye corners, unless said.
 GLASSES = Looks(
     half_width=(0.26, 0.36), half_height=(0.17, 0.31), drop=(-0.02, 0.08),
@@ -141,9 +149,27 @@ STRANDS = (Looks(at_edge=True, most=240, longest=0.012, opacity=0.6),
            Looks(at_edge=True, most=50, longest=0.03, opacity=0.5))
 STRAND = Looks(fewest=5, sweep=0.5, spread=0.25, bend=0.6, length=(0.25, 1.0), brightness=(0.7, 1.3))  # radian
 BEARD_HAIR = Looks(out=0.7, down=0.8, spread=0.25, bend=0.2, brightness=(0.6, 0.85, 1.05, 1.35), opacity=0.8)
-#: A hand, a phone, a leaf: distance from the centre and size as shares of the picture.
+#: Things before the face, with their chances; glasses, hair, veils, caps and beards come on top.
+OCCLUDERS = {"none": 0.76, "thing": 0.06, "hand": 0.08, "microphone": 0.03, "mask": 0.035, "scarf": 0.035}
+OCCLUDER = Looks(blur=(0.003, 0.02), grain=(0.0, 0.08), shadow_shift=0.04, shadow_blur=(0.02, 0.09), shadow=(0, 0.6))
+#: A phone, a leaf: distance from the centre and size as shares of the picture.
 THING = Looks(distance=(0.28, 0.5), size=(0.05, 0.2), waves=(1, 5), wave=0.3, aspect=(0.4, 1.6), soft=(0.3, 2.0),
-              skin_chance=0.4, skin=(0.75, 0.55, 0.45), brightness=(0.4, 1.2))
+              skin_chance=0.2, skin=(0.75, 0.55, 0.45), brightness=(0.4, 1.2))
+#: Landmarks that the fingers' tips lie at; lengths in dm; fingers up to, not with, the greatest.
+HAND = Looks(
+    places=((8,), (5, 6), (10, 11), (3, 48), (13, 54), (2, 41), (14, 46), (57, 8), (19, 37), (24, 44), (51, 57)),
+    turn=0.5, reach=0.15, tone=(0.8, 1.15), fingers=(2, 6), width=(0.15, 0.2), length=(0.6, 0.85),
+    nails_chance=0.6, varnish_chance=0.25, nail=(0.1, 0.9))
+MICROPHONE = Looks(below=(0.12, 0.5), grey=(0.04, 0.5), radius=(0.17, 0.27))
+MASK = Looks(below_chin=(0.02, 0.15), colors=((0.95, 0.95, 0.95), (0.62, 0.76, 0.86), (0.08, 0.08, 0.09)))
+SCARF = Looks(high=(0.05, 0.95))  # place of its edge between the chin and the nose
+#: Highlights on the skin: Blinn's exponent, strength, and the light that is usual.
+GLOSS = Looks(chance=0.4, power=(6, 60), strength=(0.03, 0.28), usual=0.5)
+#: Shadows that something casts on the face; lengths as shares of the picture, softness in pixels of 224.
+SHADOW = Looks(
+    chance=0.1, kinds={"border": 0.55, "bars": 0.15, "blots": 0.3}, wave=0.05, bar=(0.02, 0.1), period=(0.02, 0.15),
+    places=((27,), (30,), (19,), (24,), (2, 31), (14, 35), (48,), (54,), (8, 57)),
+    soft=(0.4, 8.0), depth=(0.25, 0.75), blue=0.04)
 #: Deviations, chances and ranges of what a camera does.
 CAMERA = Looks(
     balance_chance=0.5, balance=0.02, gamma_chance=0.3, gamma=0.08,  # of each channel; of the logarithm
@@ -158,9 +184,13 @@ CAMERA = Looks(
 EXPRESSION = Looks(
     strengths={0.0: 0.12, 0.45: 0.4, 1.0: 0.36, 1.5: 0.12},  # deviations, with their chances
     active=(0.3, 1.0),  # share of the components that take part
-    smile_chance=0.4, smile=(0.2, 1.3), beside_smile=0.6)  # people smile at cameras
-#: Degrees about x, y, z: the usual deviation, and the chance of any angle up to the limit.
-POSE = Looks(usual=(7, 12, 5), wide_chance=(0.25, 0.35, 0.25), limits=(20.0, 40.0, 20.0))
+    kinds={"plain": 0.37, "smile": 0.29, "speech": 0.12, "laughter": 0.14, "surprise": 0.08},
+    smile=(0.2, 1.3), beside=0.6,  # of the smile that ``expressions`` solves for; the rest of the expression beside it
+    speech=(2, 12), laughter=(4, 20), surprise=(8, 32))  # gap between the lips, mm, as far as the model goes
+#: Degrees about x, y, z: the usual deviation, and the chance of any angle up to the limit. Further pictures of a
+#: person: greatest yaw, and its least distance to that of the first.
+POSE = Looks(usual=(7, 12, 5), wide_chance=(0.25, 0.35, 0.25), limits=(20.0, 40.0, 20.0),
+            turned=60.0, apart=20.0)
 #: Deviation and limits of the alignment's scale, and of its centre in pixels of a crop of 224.
 ALIGNMENT = Looks(scale=0.03, scale_limits=(0.92, 1.08), center=2.0, center_limit=6)
 LIGHT = Looks(

@@ -2,7 +2,8 @@
 
 Identity, expression, pose, light, skin detail, hair, glasses, background and camera are drawn at
 random, so widely that real photographs look like one more variation (domain randomisation, Tobin
-et al. 2017). The face itself is formed exactly as the pipeline forms it: posed vertices, clipped
+et al. 2017). Of each made person there are as many pictures as one likes, so that a texture taken from
+one can be judged on another. The face itself is formed exactly as the pipeline forms it: posed vertices, clipped
 albedo x spherical-harmonics shading, the face camera, perspective-correct interpolation.
 
     python -m facegcn.portraits --model model.npz --count 64 --out made --sheet made/sheet.png
@@ -22,10 +23,12 @@ import tqdm
 from facegcn import camera, geometry
 from facegcn.files import write_npz, write_text
 from facegcn.morphable import MorphableModel
-from facegcn.portraits import formation
+from facegcn.portraits import formation, looks, shine
 from facegcn.portraits import overlay as portrait_overlay
 from facegcn.portraits import scene as portrait_scene
 from facegcn.portraits.details import AlbedoDetails
+from facegcn.portraits.mouth import add_mouth
+from facegcn.portraits.occluders import add_occluder
 from facegcn.portraits.sampling import CoefficientSampler
 from facegcn.rasterizer import rasterize_numpy
 from facegcn.report import CROP_TEXT, write_png
@@ -65,7 +68,7 @@ class Portrait:
 
 
 class PortraitMaker:
-    """Makes portrait number ``index`` of an endless series; the same number gives the same portrait.
+    """Makes portraits of person number ``index`` of an endless series; the same numbers give the same portrait.
 
     Safe to call from several threads.
     """
@@ -95,26 +98,52 @@ class PortraitMaker:
         skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
         self._skin = skin[::max(skin.size // _SKIN_SAMPLES, 1)]
 
-    def make(self, index: int) -> Portrait:
+    def make(self, index: int, picture: int = 0) -> Portrait:
         """Makes one portrait.
 
         Args:
-            index: 0 or more.
+            index: the person, 0 or more.
+            picture: which picture of the person, 0 or more. All have the same identity, albedo and hair colour; pose,
+                expression, light, hairstyle, what is worn and the camera differ. Picture 0 is posed as people sit for
+                portraits; the others have any yaw up to ``looks.POSE.turned`` that is not near that of picture 0.
+
+        Raises:
+            ValueError: index or picture is negative.
         """
-        key = (int(self.stream),) if self.stream else ()
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=key))
-        parts = self._sampler.face(rng)
+        rng = self._generator(index)
+        person = self._sampler.person(rng)
         hair = portrait_scene.hair_color(rng)
-        albedo, beard = self._details.paint(self._basis_albedo(parts["tex"]), hair, rng)
-        parts["gamma"] = self._sampler.light(albedo[self._skin].mean() / 255, rng)
+        albedo, beard = self._details.paint(self._basis_albedo(person["tex"]), hair, rng)
+        parts, rng = self._parts(index, picture, person)
         shape = self._shape(parts["id"], parts["exp"])
-        rotation = formation.rotation_matrix(parts["angles"])
         marks = shape[self.morphable.landmarks]
-        parts["translation"] = self._sampler.translation(marks @ rotation.T, rng)
         rgba, visible = self._take(_Subject(shape, marks, parts, albedo, hair / 255, beard), rng)
-        order = ("id", "exp", "tex", "angles", "gamma", "translation")
+        rotation = formation.rotation_matrix(parts["angles"])
         landmarks = formation.to_pixels(marks @ rotation.T + parts["translation"], self.size)
-        return Portrait(rgba, np.concatenate([parts[name] for name in order]), albedo, landmarks, visible)
+        return Portrait(rgba, _joined(parts), albedo, landmarks, visible)
+
+    def coefficients(self, index: int, picture: int = 0) -> np.ndarray:
+        """Coefficients (K,) float32 of a portrait, those of ``make(index, picture)``, without drawing it: fast.
+
+        Args and raises: as ``make``.
+        """
+        return _joined(self._parts(index, picture, self._sampler.person(self._generator(index)))[0])
+
+    def _generator(self, index, picture=None):
+        """The random numbers of a person's picture, or of what is common to all of them."""
+        if min(index, picture or 0) < 0:
+            raise ValueError(f"persons and pictures are counted from 0, got {index} and {picture or 0}")
+        part = 0 if picture is None else 1 + picture
+        return np.random.default_rng(np.random.SeedSequence([self.seed, index], spawn_key=(int(self.stream), part)))
+
+    def _parts(self, index, picture, person):
+        """Coefficients by name, and the generator that goes on with the picture."""
+        rng = self._generator(index, picture)
+        angles = self._sampler.angles(rng)
+        if picture:
+            first = self._sampler.angles(self._generator(index, 0))
+            angles = self._sampler.turned(angles, first, rng)
+        return self._sampler.picture(person, angles, rng), rng
 
     def _shape(self, identity, expression):
         """Unposed vertices (N, 3), decimetre."""
@@ -137,6 +166,9 @@ class PortraitMaker:
             ids, barycentrics, scene.triangles, scene.colors, scene.groups, portrait_scene.HAIR,
             portrait_overlay.hair_texture(size, rng), portrait_scene.background(size, rng), _SUBPIXELS)
         alpha = np.where(face_cover > 0.999, 255, 0).astype(np.uint8)
+        if rng.random() < looks.SHADOW.chance:
+            person = ids[::_SUBPIXELS, ::_SUBPIXELS] >= 0
+            shine.cast_shadow(image, person, formation.to_pixels(subject.pose(subject.marks), size), rng)
         self._draw_over(portrait_overlay.Overlay(image, alpha), hair_cover, subject, scene, rng)
         rgba = np.dstack([portrait_overlay.photograph(image, rng), alpha])
         face = scene.vertices[:len(subject.shape)]
@@ -166,21 +198,25 @@ class PortraitMaker:
                            triangles + start, surface.group, surface.push))
             start += len(surface.vertices)
         vertices, all_normals, albedo, triangles, groups, push = zip(*pieces)
-        shade = formation.shading(np.concatenate(all_normals), subject.parts["gamma"])
+        colors = np.concatenate(albedo) * formation.shading(np.concatenate(all_normals), subject.parts["gamma"])
+        if rng.random() < looks.GLOSS.chance:
+            colors[self.morphable.skin_index] += shine.gloss(
+                normals[self.morphable.skin_index], subject.parts["gamma"], rng)
         return _Scene(
             vertices=np.concatenate(vertices), normals=normals, triangles=np.concatenate(triangles),
-            colors=np.clip(np.concatenate(albedo) * shade, 0, 1).astype(np.float32),
+            colors=np.clip(colors, 0, 1).astype(np.float32),
             groups=np.repeat(np.int32(groups), [len(t) for t in triangles]),
             push=np.repeat(np.float32(push), [len(v) for v in vertices]))
 
     def _draw_over(self, overlay, hair_cover, subject, scene, rng):
         """Teeth, beard, loose hair, glasses and other things in front of the face."""
-        size = self.size
-        if rng.random() < 0.7:
+        def to_pixels(points):
+            return formation.to_pixels(subject.pose(points), self.size)
+
+        if rng.random() < looks.MOUTH.drawn_chance:
             lips = self.morphable.landmarks[48:60]
             light = scene.colors[lips].mean() * 255 / max(subject.albedo[lips].mean(), 12)
-            pixels = formation.to_pixels(subject.pose(subject.marks), size)
-            portrait_overlay.add_teeth(overlay, pixels, light, hair_cover, rng)
+            add_mouth(overlay, subject.marks, to_pixels, light, hair_cover, rng)
         roots = self._details.beard
         if subject.beard > 0.45 and rng.random() < 0.7 and roots.size:
             ids = rng.choice(roots, size=min(roots.size, int(900 * subject.beard)), replace=False)
@@ -194,10 +230,14 @@ class PortraitMaker:
             light = np.clip(scene.colors[self._skin].mean(axis=0) / skin, 0.1, 1.5)
             portrait_overlay.add_strands(overlay, hair_cover, subject.hair * light, rng)
         if rng.random() < 0.28:
-            portrait_overlay.add_glasses(
-                overlay, subject.marks, lambda points: formation.to_pixels(subject.pose(points), size), rng)
-        if rng.random() < 0.08:
-            portrait_overlay.add_thing(overlay, rng)
+            portrait_overlay.add_glasses(overlay, subject.marks, to_pixels, rng)
+        lit = scene.colors[self._skin].mean(axis=0)
+        add_occluder(overlay, looks.choice(looks.OCCLUDERS, rng), subject.marks, to_pixels, lit, rng)
+
+
+def _joined(parts):
+    """Coefficients (K,) as ``MorphableModel.split`` cuts them."""
+    return np.concatenate([parts[name] for name in ("id", "exp", "tex", "angles", "gamma", "translation")])
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 
 from facegcn.portraits import formation, looks
 
-_SHIFT = 4  # cv2 draws with 1/16 pixel positions
+SHIFT = 4  # cv2 draws at places of 1/16 pixel
 _FAINT = 12  # of 255: coverage by a drawn thing that still leaves alpha as it is
 
 
@@ -28,15 +28,15 @@ class Overlay:
     def lines(self, curves, color, thickness: float = 1.0, opacity: float = 1.0) -> None:
         """Draws curves, each (M, 2) float pixels."""
         mask = np.zeros(self.alpha.shape, np.uint8)
-        points = [np.round((c - 0.5) * (1 << _SHIFT)).astype(np.int32) for c in curves]
-        cv2.polylines(mask, points, False, 255, max(int(round(thickness)), 1), cv2.LINE_AA, _SHIFT)
+        points = [np.round((c - 0.5) * (1 << SHIFT)).astype(np.int32) for c in curves]
+        cv2.polylines(mask, points, False, 255, max(int(round(thickness)), 1), cv2.LINE_AA, SHIFT)
         self.blend(mask, color, opacity)
 
     def fill(self, outline, color, opacity: float = 1.0, soft: float = 0.0, behind=None) -> None:
         """Fills an outline (M, 2) float pixels, except where ``behind`` (H, W) is positive."""
         mask = np.zeros(self.alpha.shape, np.uint8)
-        cv2.fillPoly(mask, [np.round((outline - 0.5) * (1 << _SHIFT)).astype(np.int32)], 255,
-                     cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(mask, [np.round((outline - 0.5) * (1 << SHIFT)).astype(np.int32)], 255,
+                     cv2.LINE_AA, SHIFT)
         if soft:
             mask = cv2.GaussianBlur(mask, (0, 0), soft)
         if behind is not None:
@@ -67,33 +67,6 @@ def _blend(image, alpha, mask, color, opacity):
 
 
 # -------------------------------------------------------------------- things in front of the face
-def add_teeth(overlay: Overlay, landmarks, light: float, hair_mask, rng) -> None:
-    """The inside of an open mouth, with the upper teeth, for models that have none.
-
-    Args:
-        overlay: the picture.
-        landmarks: (68, 2) pixels.
-        light: brightness of the light on the lips, 1 = as it is.
-        hair_mask: (H, W) float coverage by hair, which stays in front.
-        rng: random generator.
-    """
-    inner = landmarks[60:68]
-    upper, lower = inner[[1, 2, 3]], inner[[7, 6, 5]]
-    opening = np.linalg.norm(lower - upper, axis=1, keepdims=True)
-    size = overlay.alpha.shape[0]
-    if opening.max() < looks.TEETH.least_opening * size:
-        return
-    dark = np.float32(rng.uniform(*looks.MOUTH.dark)) * light
-    overlay.fill(inner, np.clip(dark, 0, 1), 1.0, behind=hair_mask)
-    tooth = np.minimum(rng.uniform(*looks.TEETH.length) * size, opening * rng.uniform(*looks.TEETH.shown))
-    edge = upper + (lower - upper) / np.maximum(opening, 1e-3) * tooth
-    outline = np.concatenate([inner[:5], edge[::-1]])
-    middle = outline.mean(axis=0)
-    white = np.float32(rng.uniform(*looks.TEETH.white)) * light
-    overlay.fill(middle + (outline - middle) * looks.TEETH.within, np.clip(white, 0, 1), looks.TEETH.cover,
-                 behind=hair_mask)
-
-
 def add_glasses(overlay: Overlay, marks, pose, rng) -> None:
     """Glasses on the nose: thin or thick frames, clear, mirrored or dark lenses.
 
@@ -203,20 +176,6 @@ def add_beard(overlay: Overlay, roots, normals, length: float, colors, rng) -> N
     for pick, brightness in zip(shades, beard.brightness):
         if pick.size:
             overlay.lines(curves[pick], np.clip(colors[pick].mean(axis=0) * brightness, 0, 1), 1, beard.opacity)
-
-
-def add_thing(overlay: Overlay, rng) -> None:
-    """Something held before the face or at the picture's edge: a hand, a phone, a leaf."""
-    size, thing = overlay.alpha.shape[0], looks.THING
-    angle = rng.uniform(0, 2 * np.pi)
-    center = size / 2 + size * rng.uniform(*thing.distance) * np.array([np.cos(angle), np.sin(angle)])
-    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    radius = 1 + thing.wave * np.sin(turn * rng.integers(*thing.waves) + rng.uniform(0, 6))
-    radius = (radius * size * rng.uniform(*thing.size))[:, None]
-    outline = center + radius * np.stack([np.cos(turn), np.sin(turn) * rng.uniform(*thing.aspect)], axis=1)
-    skin = np.float32(thing.skin) * rng.uniform(*thing.brightness)
-    color = skin if rng.random() < thing.skin_chance else rng.uniform(0, 1, 3)
-    overlay.fill(outline, np.clip(color, 0, 1), 1.0, soft=rng.uniform(*thing.soft))
 
 
 def hair_texture(size: int, rng: np.random.Generator) -> np.ndarray:

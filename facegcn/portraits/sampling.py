@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from facegcn import camera, lighting
-from facegcn.landmarks import LANDMARK_COUNT, five_points
+from facegcn.landmarks import five_points
 from facegcn.morphable import MorphableModel
 from facegcn.portraits import formation, looks
+from facegcn.portraits.expressions import ExpressionSampler
 
 #: Pixels that one decimetre has in an aligned crop of 224 pixels (Deng et al. 2019).
 ALIGNED_SCALE = 102.0
@@ -22,13 +23,16 @@ class CoefficientSampler:
     def __init__(self, morphable: MorphableModel, expression_spread: float, albedo_spread: float):
         """Args: as for ``maker.PortraitMaker``."""
         self._sizes = morphable.part_sizes[:3]
-        self._expression_spread, self._albedo_spread = expression_spread, albedo_spread
+        self._albedo_spread = albedo_spread
+        self._expressions = ExpressionSampler(morphable, expression_spread)
+        self._marks = (morphable.mean_shape - morphable.mean_shape.mean(axis=0))[morphable.landmarks]
+        self._marks_id = morphable.id_basis[morphable.landmarks]
+        self._marks_exp = morphable.exp_basis[morphable.landmarks]
         skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
         self._skin_mean = morphable.mean_albedo[skin].mean(axis=0)
         self._skin_basis = morphable.albedo_basis[skin].mean(axis=0)
         homogeneous = np.hstack([morphable.five_points, np.ones((5, 1), np.float32)])
         self._affine = np.linalg.pinv(homogeneous).astype(np.float32)
-        self._smile = _smile(morphable)
         place = np.arange(_SPHERE_SAMPLES) + 0.5  # a Fibonacci lattice spreads evenly over the sphere
         height, turn = 1 - 2 * place / _SPHERE_SAMPLES, np.pi * (1 + 5 ** 0.5) * place
         ring = np.sqrt(1 - height * height)
@@ -36,28 +40,53 @@ class CoefficientSampler:
         self._sphere = sphere.astype(np.float32)
         self._fit_light = np.linalg.pinv(formation.sh_basis(self._sphere)).astype(np.float32)
 
-    def face(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Coefficients ``id``, ``exp``, ``tex`` and ``angles`` (3,) in radians, all float32."""
-        id_size, exp_size, tex_size = self._sizes
+    def person(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Coefficients ``id`` and ``tex``, float32: what all pictures of a person share."""
+        id_size, _, tex_size = self._sizes
         identity = np.clip(rng.normal(size=id_size), -_LIMIT, _LIMIT)
-        strength = looks.choice(looks.EXPRESSION.strengths, rng) * self._expression_spread
-        active = rng.random(exp_size) < rng.uniform(*looks.EXPRESSION.active)
-        expression = rng.normal(size=exp_size) * strength * active
-        if rng.random() < looks.EXPRESSION.smile_chance:
-            smile = rng.uniform(*looks.EXPRESSION.smile) * self._smile
-            expression = looks.EXPRESSION.beside_smile * expression + smile
-        expression = np.clip(expression, -_LIMIT, _LIMIT)
         tone = np.clip(rng.normal(size=tex_size) * self._albedo_spread, -_LIMIT, _LIMIT)
         for _ in range(12):
             if _is_human(self._skin_mean + self._skin_basis @ tone):
                 break
             tone *= 0.8
+        return {"id": identity.astype(np.float32), "tex": tone.astype(np.float32)}
+
+    def angles(self, rng: np.random.Generator) -> np.ndarray:
+        """Angles (3,) in radians of somebody who sits for a portrait, float32."""
         limits = np.array(looks.POSE.limits)
         wide = rng.random(3) < looks.POSE.wide_chance
         usual = np.clip(rng.normal(size=3) * looks.POSE.usual, -limits, limits)
-        angles = np.where(wide, rng.uniform(-limits, limits), usual)
-        values = {"id": identity, "exp": expression, "tex": tone, "angles": np.radians(angles)}
-        return {name: value.astype(np.float32) for name, value in values.items()}
+        return np.radians(np.where(wide, rng.uniform(-limits, limits), usual)).astype(np.float32)
+
+    @staticmethod
+    def turned(angles: np.ndarray, first: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Angles (3,) with a yaw up to the side and not near that of another picture.
+
+        Args:
+            angles: (3,) radians, whose pitch and roll stay.
+            first: (3,) radians of the other picture.
+            rng: random generator.
+        """
+        side, apart, yaw = np.radians(looks.POSE.turned), np.radians(looks.POSE.apart), float(first[1])
+        below, above = max(yaw - apart + side, 0.0), max(side - yaw - apart, 0.0)
+        place = rng.uniform(0, below + above)
+        yaw = place - side if place < below else yaw + apart + place - below
+        return np.float32((angles[0], yaw, angles[2]))
+
+    def picture(self, person: dict, angles: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """All coefficients by name, float32.
+
+        Args:
+            person: as ``person`` returns it.
+            angles: (3,) radians.
+            rng: random generator.
+        """
+        expression = self._expressions.draw(rng)
+        # Metered on the skin's own tone: spots and beards do not make a photographer open the shutter longer.
+        gamma = self.light((self._skin_mean + self._skin_basis @ person["tex"]).mean() / 255, rng)
+        marks = self._marks + self._marks_id @ person["id"] + self._marks_exp @ expression
+        translation = self.translation(marks @ formation.rotation_matrix(angles).T, rng)
+        return {**person, "exp": expression, "angles": angles, "gamma": gamma, "translation": translation}
 
     def translation(self, marks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Translation (3,) that a five-point alignment and its error leave, decimetre.
@@ -123,25 +152,6 @@ def _lamps(rng):
         lamps.append((rng.uniform(*kinds.fill_azimuth), rng.uniform(*kinds.fill_elevation),
                       rng.uniform(*kinds.fill_power)))
     return lamps
-
-
-def _smile(morphable):
-    """Expression coefficients (Ke,) that draw the corners of the mouth up, out and back.
-
-    A ridge solution over the landmarks, so that it needs no names of expressions.
-    """
-    width = np.linalg.norm(np.diff(morphable.mean_shape[morphable.landmarks[[48, 54]]], axis=0))
-    target, weight = np.zeros((LANDMARK_COUNT, 3)), np.full((LANDMARK_COUNT, 1), 0.1)
-    weight[48:] = 0.5
-    for corners, side in (((48, 60), -1), ((54, 64), 1)):
-        target[list(corners)] = width * np.array((0.14 * side, 0.13, -0.08))
-        weight[list(corners)] = 2.0
-    target[[50, 51, 52, 61, 62, 63], 1] = 0.05 * width
-    basis = weight[..., None] * morphable.exp_basis[morphable.landmarks]
-    basis = basis.reshape(3 * LANDMARK_COUNT, basis.shape[2])
-    stiffness = (0.03 * width) ** 2 * np.eye(basis.shape[1])
-    smile = np.linalg.solve(basis.T @ basis + stiffness, basis.T @ (weight * target).ravel())
-    return smile / max(np.abs(smile).max(initial=0.0) / 2.0, 1.0)
 
 
 def _is_human(color):

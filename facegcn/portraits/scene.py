@@ -18,6 +18,7 @@ from facegcn.geometry import vertex_normals_numpy
 from facegcn.portraits import looks
 
 FACE, SKIN, CLOTH, HAIR, MOUTH = range(5)  # groups of triangles; ``resolve`` knows FACE as 0
+_SHELL_ROWS, _SHELL_COLUMNS = 33, 81  # of hair, veils and caps
 
 
 @dataclass
@@ -105,6 +106,8 @@ def head_surfaces(marks, crown, skin, hair, rng) -> list[Surface]:
         surfaces += _ears(head, tone, rng)
     if style != "none":
         surfaces.append(_hair(head, hair, style, rng))
+    if style == "cap" and rng.random() < looks.HEAD.brim_chance:
+        surfaces.append(_brim(surfaces[-1], rng))
     return surfaces
 
 
@@ -153,13 +156,14 @@ def _mouth(head, rng):
     low, high = inner[:, 1].min() - 0.05, inner[:, 1].max() + 0.05
     vertices = np.stack([middle[0] + half * x, low + (high - low) * y,
                          middle[2] - 0.1 - 0.16 * x * x], axis=-1)
-    upper = inner[1:4, 1].mean() - rng.uniform(*looks.MOUTH.upper_teeth) * head.height  # lower edge of the upper teeth
-    lower = inner[5:8, 1].mean() + rng.uniform(*looks.MOUTH.lower_teeth) * head.height
+    scale = head.height / looks.EARS.usual_height
+    upper = inner[1:4, 1].mean() - rng.uniform(*looks.MOUTH.upper_teeth) * scale  # lower edge of the upper teeth
+    lower = inner[5:8, 1].mean() + rng.uniform(*looks.MOUTH.lower_teeth) * scale
     gaps = 0.86 + 0.14 * np.abs(np.cos(x * 11))
-    teeth = np.float32(rng.uniform(*looks.MOUTH.tooth))
-    dark = np.float32(rng.uniform(*looks.MOUTH.dark))
+    teeth, dark = (np.float32(low) + rng.random() * np.subtract(high, low)
+                   for low, high in (looks.MOUTH.tooth, looks.MOUTH.dark))
     white = ((vertices[..., 1] > upper) | (vertices[..., 1] < lower)) & (np.abs(x) < 0.95)
-    colors = np.where(white[..., None], (gaps * (1 - 0.35 * x * x))[..., None] * teeth, dark)
+    colors = np.where(white[..., None], (gaps * (1 - 0.6 * x * x))[..., None] * teeth, dark)
     return _grid(vertices, colors, MOUTH, push=0.02)
 
 
@@ -215,12 +219,12 @@ def _soft(distance):
 
 def _hair(head, hair, style, rng):
     """A shell around the skull whose lower edge is a random hairline; also veils and caps."""
-    across = np.linspace(-np.pi, np.pi, 81)
+    across = np.linspace(-np.pi, np.pi, _SHELL_COLUMNS)
     edge = _hairline(head, across, style, rng)
     center, radii = head.center, head.radii
     above = np.clip((edge - center[1]) / radii[1], -1, 1)
     last = np.where(edge > center[1], np.arccos(above), np.pi / 2 + (center[1] - edge) / radii[1])
-    rows = np.linspace(0, 1, 33)[:, None] ** 0.8
+    rows = np.linspace(0, 1, _SHELL_ROWS)[:, None] ** 0.8
     down = rows * last[None]
     dome = np.minimum(down, np.pi / 2)
     volume, rough = _volume(style, rng)
@@ -244,6 +248,20 @@ def _hair(head, hair, style, rng):
     streaks = np.clip(1 + rng.uniform(*looks.SHELL.streaks) * streaks, *looks.SHELL.streak_limits)
     colors = hair * streaks[..., None] * roots[..., None]
     return _grid(vertices, colors, HAIR, closed=style == "short")
+
+
+def _brim(cap, rng):
+    """The brim of a cap: a sheet that leaves its lower edge forwards."""
+    edge = cap.vertices.reshape(_SHELL_ROWS, _SHELL_COLUMNS, 3)[-1]
+    turn = np.linspace(-np.pi, np.pi, _SHELL_COLUMNS)
+    half = rng.uniform(*looks.HEAD.brim_width)
+    front = np.abs(turn) < half
+    reach = rng.uniform(*looks.HEAD.brim) * np.cos(turn[front] / half * np.pi / 2) ** 0.7
+    drop = rng.uniform(*looks.HEAD.brim_drop)
+    out = np.stack([0.5 * np.sin(turn[front]), np.full(reach.shape, -drop), np.ones(reach.shape)], axis=1)
+    share = np.linspace(-0.06, 1, 7)[:, None, None]
+    color = cap.colors.mean(axis=0) * rng.uniform(0.6, 1.1)
+    return _grid(edge[front] + share * reach[:, None] * out, color, CLOTH, closed=False)
 
 
 def _volume(style, rng):
