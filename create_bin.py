@@ -81,6 +81,7 @@ def pack_photos(config: Config, args, out: str):
 
     masks = packing.MaskSource(args.masks or "", label_numbers(args.skin_labels), not args.skin_only)
     listed = read_landmark_list(args.landmarks) if args.landmarks else None
+    face = face_choice(LARGEST if args.face is None else args.face)
     paths = find_images(args.photos, "--photos")
     folder, name = os.path.split(os.path.abspath(out))
     crops = os.path.join(folder, f"crops-{os.path.splitext(name)[0]}")
@@ -88,8 +89,7 @@ def pack_photos(config: Config, args, out: str):
         raise UserError(f"{crops} holds crops that an earlier packing made: pack them with --input, or their photos "
                         "with --photos")
     load = functools.partial(packing.load_photo, five_points_3d=load_morphable(config).five_points,
-                             size=config.img_size, masks=masks, listed=listed,
-                             face=face_choice(LARGEST if args.face is None else args.face))
+                             size=config.img_size, masks=masks, listed=listed, face=face)
     return packing.pack(paths, load, config, out, crops=crops)
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import skimage.data
 
+import create_bin
+import main
 from facegcn.errors import UserError
 from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_DENSE, known_dense, write_points
 from facegcn.photos import face_boxes, litert, packed_file, packing
@@ -196,6 +198,17 @@ def test_jobs_and_packed_files_carry_them_too(tmp_path):
     np.testing.assert_array_equal(read, dense)
     assert np.linalg.norm(read[1, :, :2] - read[0, :, :2], axis=1).mean() < 4
     assert np.isnan(read[2, :, :2]).all() and not read[2, :, 2].any()
+
+
+@pytest.mark.parametrize(("program", "arguments", "message"), [
+    (create_bin.main, ["--face", "2"], "--face and --skin-only go with --photos"),
+    (create_bin.main, ["--photos", "no folder", "--face", "left"], "--face left: write largest, center, or a number"),
+    (main.main, ["--mode", "test", "--face", "2"], "goes with --input"),
+    (main.main, ["--mode", "test", "--input", "x", "--segmented", "--face", "1"], "not with --segmented"),
+    (main.main, ["--mode", "test", "--input", "x", "--face", "0"], "counted from the left, from 1")])
+def test_flags_that_choose_no_face_are_explained(program, arguments, message, tmp_path, capsys):
+    assert program([*arguments, "--root_dir", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_packed_without_dense_landmarks_is_refused_with_the_cure(tmp_path):
