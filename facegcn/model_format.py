@@ -14,8 +14,7 @@ import numpy as np
 
 from facegcn.errors import BrokenFile, ModelFileError
 from facegcn.files import npz_headers, read_npz
-from facegcn.landmarks import FIVE_POINT_LANDMARKS, LANDMARK_COUNT
-from facegcn.surface_points import DENSE_COUNT
+from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 
 
 class ArrayFormat(NamedTuple):
@@ -54,8 +53,8 @@ _SAME_LANDMARKS = LANDMARK_COUNT // 2  # more than half on one vertex with other
 _BRIGHTEST_FRACTION = 2.0  # a mean albedo that nowhere exceeds it is meant from 0 to 1, or from -1 to 1
 _BRIGHTEST = 512.0  # levels; twice white: 16-bit colours, or components that are already added up
 _MIX_ERROR = 1e-3  # of barycentric weights
-_NEW_EMBEDDING = ("leave all arrays 'dense_...' out, or learn them with\n"
-                  "  python -m facegcn.assets landmarks --set model_file=FILE")
+_NEW_EMBEDDING = ("leave all arrays 'dense_...' out; they are then learnt on first use, or with\n"
+                  "  python -m facegcn.assets landmarks --model FILE")
 _LARGEST_STEP = 1.0  # decimetre that one standard deviation may move a vertex: half the width of a face
 
 

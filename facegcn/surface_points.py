@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facegcn.landmarks import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, TARGET_COUNT
+from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT, TARGET_COUNT
 
 CROP_PIXELS = 224.0  # width of the crop whose pixels all errors are counted in
-DENSE_COUNT = 468  # landmarks of the dense detector
 _POINT_NOISE = 2.0  # crop pixels, standard deviation of points that people or detectors set
 _JAW_NOISE = 8.0  # of the first 17 iBUG points, which lie on the outline: they slide as the head turns
 _JAW = 17

@@ -42,6 +42,7 @@ SLOW = {
     "test_graph.py": ("test_gradients_equal_finite_differences", "test_a_training_step_lowers_the_loss"),
     "test_ict.py": ("converted", "test_real_face_with_measured_skin", "test_broken_index_file"),
     "test_kill_and_restore.py": (),
+    "test_landmark_embedding.py": ("test_the_demo_face_from_its_portraits",),
     "test_losses.py": ("test_critic_can_be_trained_inside_tf_function",),
     "test_mesh_sampling.py": ("test_template_of_bfm_size_takes_seconds",),
     "test_networks.py": ("test_networks_equal_the_specification",

@@ -8,8 +8,8 @@ from scipy.optimize import least_squares
 
 from facegcn import camera, geometry, landmark_fitting
 from facegcn.landmark_fitting import LandmarkFitter, parameter_columns, project, rotation
-from facegcn.landmarks import landmark_targets
-from facegcn.surface_points import DENSE_COUNT, LandmarkEmbedding, dense_points, target_points
+from facegcn.landmarks import DENSE_COUNT, landmark_targets
+from facegcn.surface_points import LandmarkEmbedding, dense_points, target_points
 from tests.faces import half_ellipsoid
 
 LOST = 40  # landmarks that lie on no surface

@@ -14,9 +14,12 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from facegcn.backends.start import tensorflow
 from facegcn.config import config_from_arguments
 from facegcn.errors import UserError, guarded, log
+from facegcn.files import check_writable
 
 _SET = ("--set", {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": "override any setting; "
                                                                                       "repeatable"})
@@ -96,6 +99,20 @@ def _save(model, path):
     log.info("%s: %s vertices, %s triangles, %s identity, %s expression and %s albedo components, %s skin vertices, "
              "%s left/right pairs", path, model.vertex_count, len(model.triangles), identity, expression, albedo,
              len(model.skin_index), len(model.symmetry_pairs))
+
+
+def _landmarks(options):
+    from facegcn.assets.landmark_embedding import learn_embedding
+    from facegcn.morphable import MorphableModel
+
+    morphable = MorphableModel.load(options.model)
+    check_writable(options.out or options.model)
+    morphable.embedding = learn_embedding(morphable, count=options.count, workers=options.workers)
+    morphable.save(options.out or options.model)
+    noise = morphable.embedding.noise[morphable.embedding.triangles >= 0]
+    log.info("%s: %d of %d dense landmarks lie on the model, each known to %.1f pixels of a 224 crop (median) beside "
+             "what they share", options.out or options.model, len(noise), len(morphable.embedding.noise),
+             float(np.median(noise)))
 
 
 def _recognizer(options):
@@ -186,6 +203,15 @@ COMMANDS = {
          ("--landmarks", {"metavar": "FILE",
                           "help": "text file with the 68 vertex numbers, from 0, of the iBUG landmarks"}),
          _out("data/bfm17/model.npz"))),
+    "landmarks": Command(
+        _landmarks, "learn where the dense landmarks lie on a face model, into its file",
+        "Learns from made portraits of a face model where the 468 dense landmarks lie on it and what they are worth, "
+        "and writes it into the model's file. Models without it learn it on first use and keep it beside them.",
+        (("--model", {"required": True, "metavar": "FILE", "help": "the model (.npz)"}),
+         ("--out", {"metavar": "FILE", "help": "where the model is written (default: into --model)"}),
+         ("--count", {"type": int, "default": 1000, "metavar": "N",
+                      "help": "made portraits to learn from (default %(default)s)"}),
+         ("--workers", {"type": int, "default": 2, "metavar": "N", "help": "threads (default %(default)s)"}))),
     "light-cnn": _recognizer_command(
         "light-cnn", "LightCNN-29", "LightCNN_29Layers_checkpoint.pth.tar",
         "the checkpoint of LightCNN-29 or LightCNN-29 v2 from https://github.com/AlfredXiangWu/LightCNN"),
