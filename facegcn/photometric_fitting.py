@@ -1,0 +1,263 @@
+"""Identity, expression, pose, albedo and light from a photo's colours, after its landmarks: Gauss-Newton.
+
+Landmarks say where a face's features are, within a few pixels, and nothing of its colour. Colours say the rest.
+Minimised over the unknowns u of ``photometric_terms`` is
+
+    sum_v w_v rho(|r_v| / noise) + (x - x_l)' P_l (x - x_l) + |tex|^2 + (gamma - g)' P_g (gamma - g)
+
+with the posterior of the landmark fit (x_l, P_l) and the distribution of lights (g, P_g) as priors, so that each source
+weighs as much as it knows. rho is Cauchy's function (iteratively reweighted least squares): eyes, glasses, hands and
+hair that the model cannot explain lose their weight. Neighbouring residuals err alike, so all of them together count as
+``EVIDENCE`` independent ones; with more the fit believes shadows to be shape.
+
+Sources: Blanz and Vetter 1999 (the joint fit and its priors); Holland and Welsch 1977 (Cauchy's weights, constants of
+robust estimators); Beaton and Tukey 1974 (the biweight). Letters: B photos, N vertices, S that take part, U unknowns,
+K coefficients, H pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from facegcn import camera
+from facegcn.backends.row_gathers import map_images
+from facegcn.geometry import vertex_normals_numpy
+from facegcn.landmark_fitting import POSE_SIZE, LandmarkFit, parameter_columns, rotation
+from facegcn.photometric_terms import LIGHT_SIZE, ColorTerms, between_pixels, facing, harmonics, to_pixels
+from facegcn.rasterizer import rasterize_numpy
+from facegcn.sampling import DEPTH_TOLERANCE
+from facegcn.surface_points import CROP_PIXELS
+
+SIZE = int(CROP_PIXELS)  # photos are fitted at this width, whatever they come in
+VERTICES = 1300  # that take part: twice as many brought nothing
+BLURS = (2.0, 2.0, 1.0, 1.0, 1.0)  # pixels, standard deviation, by round: first features a little off are found, too
+NOISE = 0.05  # of a colour, in [0, 1], standard deviation of a channel
+EVIDENCE = 600.0  # vertices' worth of independent residuals that a face in full view is
+_FULL_VIEW = 0.25  # mean of facing over those that take part where a face is seen in full; less of it is less evidence
+_DAMPING = 1e-3  # share of the Hessian's diagonal
+_LEAST_FACING = 0.2  # cosine; flatter surfaces are smeared over a pixel
+_LEAST_MASK, _BORDER = 0.6, 3  # share of skin around a pixel; ellipse, pixels, taken off the mask
+_LEAST_SEEN = 30  # vertices, below which colours are not looked at
+_BIWEIGHT = 4.685  # standard deviations from which on a vertex is not explained at all
+_OUTLIER = 3.0  # standard deviations from which on a vertex counts as unexplained
+_MEDIAN_LENGTH = 0.888  # median of |r| / sqrt(3) for a standard normal r of three channels: sqrt(chi2_3 median / 3)
+_HELD = 1e8  # precision of what must not move
+_NEAR = 0.5  # decimetre
+
+
+@dataclass(frozen=True)
+class LightPrior:
+    """Distribution of the light of photographs.
+
+    Attributes:
+        mean: (27,) lighting coefficients, channel by channel.
+        precision: (27, 27) inverse of their covariance.
+    """
+
+    mean: np.ndarray
+    precision: np.ndarray
+
+
+@dataclass(frozen=True)
+class PhotometricFit:
+    """The most likely faces of B photos.
+
+    Attributes:
+        coefficients: (B, K) float32, as ``MorphableModel.split`` cuts them.
+        fitted: (B,) bool; False where the photo has no colours to look at: then shape and pose are the landmark fit's,
+            the albedo is the mean one, the light the prior's.
+        landmark_residual: (B,) pixels, of the landmark fit (NaN where it had no landmarks).
+        color_residual: (B,) robust standard deviation of what is left of a channel, in [0, 1]; NaN where not fitted.
+        unexplained: (B,) share of the seen skin whose residual is beyond 3 robust standard deviations, by the area that
+            it takes in the picture; 1 where not fitted.
+        seen: (B, N) bool vertices that the photo shows inside its mask.
+        explained: (B, N) float32 in [0, 1]: 1 where the face explains the colour, 0 beyond 4.7 robust standard
+            deviations (Tukey's biweight), and where not seen.
+    """
+
+    coefficients: np.ndarray
+    fitted: np.ndarray
+    landmark_residual: np.ndarray
+    color_residual: np.ndarray
+    unexplained: np.ndarray
+    seen: np.ndarray
+    explained: np.ndarray
+
+
+class PhotometricFitter:
+    """Fits one model to photos; every photo by itself, so that none depends on its batch.
+
+    Args:
+        morphable: a ``MorphableModel``.
+        light: the prior of the light.
+        seed: of the choice of vertices.
+    """
+
+    def __init__(self, morphable, light: LightPrior, seed: int = 0):
+        self._morphable, self._light = morphable, light
+        count = morphable.vertex_count
+        chosen = np.sort(np.random.default_rng(seed).permutation(count)[:VERTICES])
+        self._terms = ColorTerms(morphable, chosen, SIZE)
+        self._columns = parameter_columns(morphable)
+        parts = morphable.split(np.arange(morphable.coefficient_count))
+        self._all_columns = np.concatenate([self._columns, parts.tex, parts.gamma])
+        self._skin = np.zeros(count, bool)
+        self._skin[morphable.skin_index if morphable.skin_index.size else slice(None)] = True
+        self._centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0)
+        self._basis = np.concatenate([morphable.id_basis, morphable.exp_basis], axis=2).reshape(3 * count, -1)
+        self._albedo = morphable.mean_albedo / np.float32(255)
+        self._albedo_basis = morphable.albedo_basis.reshape(3 * count, -1) / np.float32(255)
+
+    def fit(self, rgba, landmark_fit: LandmarkFit) -> PhotometricFit:
+        """The most likely faces.
+
+        Args:
+            rgba: (B, H, H, 4) RGB in [-1, 1], skin alpha in [0, 1]: aligned crops, in whose frame the landmarks were.
+            landmark_fit: of the same photos. Where it has no residual (nothing was fitted), shape and pose stay, and
+                albedo and light alone are fitted.
+
+        Raises:
+            ValueError: rgba has another shape.
+        """
+        rgba = np.asarray(rgba, np.float32)
+        batch = len(landmark_fit.parameters)
+        if rgba.ndim != 4 or rgba.shape[0] != batch or rgba.shape[1] != rgba.shape[2] or rgba.shape[3] != 4:
+            raise ValueError(f"rgba must have shape ({batch}, H, H, 4), got {rgba.shape}")
+        count = self._morphable.vertex_count
+        result = PhotometricFit(
+            np.zeros((batch, self._morphable.coefficient_count), np.float32), np.zeros(batch, bool),
+            np.array(landmark_fit.residual, np.float64), np.full(batch, np.nan), np.ones(batch),
+            np.zeros((batch, count), bool), np.zeros((batch, count), np.float32))
+
+        def fit_one(b):
+            held = 0.0 if np.isfinite(landmark_fit.residual[b]) else _HELD
+            precision = landmark_fit.precision[b] + held * np.eye(len(self._columns))
+            prior_mean, prior = self._prior(landmark_fit.parameters[b], precision)
+            layers = _Layers(rgba[b])
+            u = self._descend(layers, prior_mean, prior)
+            result.coefficients[b, self._all_columns] = prior_mean if u is None else u
+            if u is not None:
+                result.fitted[b] = True
+                (result.color_residual[b], result.unexplained[b], result.seen[b],
+                 result.explained[b]) = self._quality(u, layers)
+
+        map_images(fit_one, batch)
+        return result
+
+    def _prior(self, parameters, precision):
+        """Mean (U,) and precision (U, U) of all unknowns."""
+        known, unknowns = len(parameters), self._terms.unknowns
+        mean, whole = np.zeros(unknowns), np.eye(unknowns)
+        mean[:known], mean[-LIGHT_SIZE:] = parameters, self._light.mean
+        whole[:known, :known], whole[-LIGHT_SIZE:, -LIGHT_SIZE:] = precision, self._light.precision
+        return mean, whole
+
+    def _descend(self, layers, prior_mean, prior):
+        """Unknowns (U,) after all rounds, or None where there are too few colours or numbers run wild."""
+        u, terms = prior_mean.copy(), self._terms
+        if not (layers.finite and np.isfinite(prior_mean).all() and np.isfinite(prior).all()):
+            return None
+        visible = self._visible(self._world(u))[terms.chosen]
+        for blur in BLURS:
+            place = terms.place(u)
+            rows = np.flatnonzero(visible & (place["facing"] > _LEAST_FACING))
+            sampled = between_pixels(layers.blurred(blur), place["pixels"][rows])
+            kept = sampled[:, -1] > _LEAST_MASK
+            rows, sampled = rows[kept], sampled[kept]
+            if len(rows) < _LEAST_SEEN:
+                return None
+            errors, jacobian = terms.linearised(u, place, rows, sampled)
+            weights = _weights(errors, place["facing"][rows], len(terms.chosen))
+            root = np.sqrt(np.repeat(weights, 3))
+            jacobian = jacobian.reshape(len(root), -1) * root[:, None]
+            hessian = (jacobian.T @ jacobian).astype(np.float64) + prior
+            slope = (errors.ravel() * root) @ jacobian + prior @ (u - prior_mean)
+            hessian[np.diag_indices_from(hessian)] *= 1.0 + _DAMPING
+            try:
+                u = u - np.linalg.solve(hessian, slope)
+            except np.linalg.LinAlgError:
+                return None
+            if not np.isfinite(u).all() or u[self._terms.shape_size + POSE_SIZE - 1] > camera.CAMERA_DISTANCE / 2:
+                return None
+        return u
+
+    # ---------------------------------------------------------------- the whole face
+    def _world(self, u):
+        """World points (N, 3) of all vertices, float32."""
+        shape, angles, translation, _, _ = self._terms.split(u)
+        moved = self._centered + (self._basis @ shape.astype(np.float32)).reshape(-1, 3)
+        return moved @ rotation(angles)[0].astype(np.float32).T + translation.astype(np.float32)
+
+    def _visible(self, world):
+        """Vertices (N,) bool inside the picture with nothing in front of them."""
+        triangles, depth = self._morphable.triangles, camera.CAMERA_DISTANCE - world[:, 2]
+        pixels = to_pixels(world, SIZE / 2)
+        clip = np.empty((len(world), 4), np.float32)
+        clip[:, :2] = world[:, :2] / np.float32(camera.TAN_HALF_FOV)
+        clip[:, 2] = ((camera.FAR + _NEAR) * depth - 2 * camera.FAR * _NEAR) / (camera.FAR - _NEAR)
+        clip[:, 3] = depth
+        ids, barycentrics, _ = rasterize_numpy(clip, triangles, SIZE, SIZE)
+        inside = ((pixels >= 0) & (pixels < SIZE)).all(axis=1)
+        column, row = np.clip(pixels, 0, SIZE - 1).astype(np.int64).T
+        drawn = ids[row, column]
+        surface = np.einsum("nc,nc->n", barycentrics[row, column], world[:, 2][triangles[np.maximum(drawn, 0)]])
+        return inside & ((drawn < 0) | (surface - world[:, 2] < DEPTH_TOLERANCE))
+
+    def _quality(self, u, layers):
+        """Robust deviation of a channel, unexplained share, seen (N,), explained (N,)."""
+        world = self._world(u)
+        normals = vertex_normals_numpy(world, self._morphable.triangles)
+        towards = facing(world, normals)
+        sampled = between_pixels(layers.blurred(BLURS[-1]), to_pixels(world, SIZE / 2))
+        seen = self._visible(world) & (towards > _LEAST_FACING) & (sampled[:, -1] > _LEAST_MASK)
+        *_, tex, light = self._terms.split(u)
+        albedo = self._albedo + (self._albedo_basis @ tex.astype(np.float32)).reshape(-1, 3)
+        colors = np.clip(albedo * (harmonics(normals)[0] @ light.astype(np.float32).T), 0, 1)
+        off = np.sqrt(((colors - sampled[:, :3]) ** 2).mean(axis=1))
+        judged = seen & self._skin if (seen & self._skin).any() else seen
+        deviation = max(float(np.median(off[judged])) / _MEDIAN_LENGTH, NOISE / 2) if judged.any() else NOISE
+        area = self._areas(world, towards) * judged
+        unexplained = float(area @ (off > _OUTLIER * deviation) / max(area.sum(), 1e-9))
+        explained = np.where(seen, np.maximum(1 - (off / (_BIWEIGHT * deviation)) ** 2, 0) ** 2, 0)
+        return deviation, unexplained, seen, explained
+
+    def _areas(self, world, towards):
+        """Share of the picture (N,) that each vertex stands for, up to a common factor."""
+        a, b, c = (world[self._morphable.triangles[:, k]] for k in range(3))
+        areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        whole = np.bincount(self._morphable.triangles.ravel(), np.repeat(areas, 3), len(world))
+        return whole * np.maximum(towards, 0)
+
+
+class _Layers:
+    """A photo (H, H, 4) in network range, at the width at which it is fitted."""
+
+    def __init__(self, rgba):
+        self.finite = bool(np.isfinite(rgba).all())
+        if rgba.shape[0] != SIZE:
+            way = cv2.INTER_AREA if rgba.shape[0] > SIZE else cv2.INTER_LINEAR
+            rgba = cv2.resize(rgba, (SIZE, SIZE), interpolation=way)
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_BORDER, _BORDER))
+        self._mask = cv2.erode((rgba[..., 3] > 0.5).astype(np.uint8), ellipse).astype(np.float32)
+        self._masked = (rgba[..., :3] * 0.5 + 0.5) * self._mask[..., None]
+        self._kept = {}
+
+    def blurred(self, sigma):
+        """(SIZE, SIZE, 10): colours in [0, 1], blurred inside the mask; their derivatives along x, y; the mask."""
+        if sigma not in self._kept:
+            share = np.maximum(cv2.GaussianBlur(self._mask, (0, 0), sigma), 1e-3)
+            colors = cv2.GaussianBlur(self._masked, (0, 0), sigma) / share[..., None]
+            along_x, along_y = (cv2.Sobel(colors, cv2.CV_32F, *axis, ksize=3) / 8 for axis in ((1, 0), (0, 1)))
+            self._kept[sigma] = np.dstack([colors, along_x, along_y, self._mask])
+        return self._kept[sigma]
+
+
+def _weights(errors, towards, participants):
+    """Weights (R,) of residuals (R, 3): Cauchy's times the viewing angle's, of all together the evidence of what part
+    of a face is seen."""
+    lengths = np.sqrt((errors ** 2).mean(axis=1)) / NOISE
+    share = min(towards.sum() / (_FULL_VIEW * participants), 1.0)
+    return towards / (1 + lengths ** 2) * (EVIDENCE * share / (3 * NOISE ** 2 * towards.sum()))
