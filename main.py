@@ -89,7 +89,7 @@ def train(config: Config, args, begun: list) -> int:
     _provide_regressor(config, args.stage, run, other, face_model, packed)
     if args.stage == "rec":
         return 0
-    encoder, made = PhotoEncoder(face_model, config.fit_steps), None
+    encoder, made = PhotoEncoder(face_model, _fitter(config, morphable)), None
     encoding = encode_packed(encoder, packed)
     if config.made_portraits:
         portraits = pack_made_portraits(config, morphable)
@@ -200,10 +200,22 @@ def test(config: Config, args) -> int:
     if texture_run is None:
         hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
         adjacency = hierarchy.adjacencies[0]
-    reconstructor = Reconstructor(face_model, adjacency, output, config.fit_steps, recognizers, args.debug)
+    reconstructor = Reconstructor(face_model, adjacency, output, _fitter(config, morphable), recognizers, args.debug)
     rows = reconstructor.run(jobs, config.test_batch_size)
     log_summary(rows, jobs, output, reconstructor.overview)
     return 0 if any(job.written for job in jobs) else 1
+
+
+def _fitter(config, morphable):
+    """What fits coefficients to photos, or None where the config has the regressor's word final."""
+    if not config.fit:
+        return None
+    from facegcn.assets.landmark_embedding import ensure_embedding
+    from facegcn.fitting import CoefficientFitter
+    from facegcn.portraits.light_prior import light_prior
+
+    morphable = ensure_embedding(config, morphable)
+    return CoefficientFitter(morphable, light_prior(morphable))
 
 
 def _photos(given: str) -> list[str]:
@@ -255,7 +267,7 @@ def _load_trained(config, face_model, texture_run) -> None:
     else:
         start = "its starting weights" if config.regressor_start else "the mean face"
         log.info("regressor: not trained, so every face begins at %s%s; train one with: python main.py --mode train "
-                 "--stage rec", start, " and is fitted to its photo" if config.fit_steps else "")
+                 "--stage rec", start, " and is fitted to its photo" if config.fit else "")
     if texture_run is None:
         log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
                  "the photo. Train one with: python main.py --mode train")

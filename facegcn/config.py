@@ -99,8 +99,8 @@ class Config:
     rec_photo_after: float = setting(0.5, OURS, least=0, most=1)
     #: Peak learning rate, cosine decay.
     rec_lr: float = setting(1e-3, OURS, above=0, most=1)
-    #: Photometric fitting of a photo's coefficients after regression, steps; 0 = none.
-    fit_steps: int = setting(0, OURS, least=0, most=10_000)
+    #: Coefficients are fitted to each photo's landmarks and colours; else the regressor's word is final.
+    fit: bool = setting(False, OURS)
 
     # ---- texture networks
     #: resnet [paper]; normal is the released code's default.

@@ -1,4 +1,7 @@
-"""Losses of a coarse face against its photo, and fitting of coefficients by gradient descent.
+"""Fitting of a morphable model's coefficients to photos; and losses of a coarse face against its photo.
+
+The fit is least squares: Levenberg-Marquardt on landmarks (``landmark_fitting``), whose result and its precision are
+the prior of Gauss-Newton on colours (``photometric_fitting``). The losses train a regressor on photos.
 
 The loss terms, and the weights of photo, landmarks, identity and expression, are those of Deng et al.
 2019 ("Accurate 3D Face Reconstruction with Weakly-Supervised Learning"); the weights of albedo and
@@ -7,12 +10,17 @@ light, and of jaw points, are ours.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
-from facegcn.landmarks import FIVE_POINT_LANDMARKS, LANDMARK_COUNT, TARGET_COUNT
+from facegcn import files
+from facegcn.landmark_fitting import LandmarkFitter, parameter_columns
+from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT, TARGET_COUNT
 from facegcn.lighting import frontal_brightness, metered_exposure
-from facegcn.morphable import PART_SCALES
+from facegcn.photometric_fitting import PhotometricFitter
+from facegcn.surface_points import dense_points, joined, target_points
 
 PHOTO_WEIGHT = 1.92
 LANDMARK_WEIGHT = 1.6e-3  # a squared pixel of a 224-pixel crop
@@ -21,9 +29,7 @@ PRIOR_PARTS = {"id": 1.0, "exp": 0.8, "tex": 0.1}
 GREY_LIGHT_WEIGHT = 2.0
 EXPOSURE_WEIGHT = 1.0
 CROP_PIXELS = 224.0  # width of crop that landmark distances are counted in [paper]
-FIT_PIXELS = 112  # fitting looks at the crop at about this width: as exact as 224, in a third of the time
 DARKEST = 0.05  # skin or light below this is taken for this, so that a logarithm stays finite
-OWN_LANDMARK_TRUST = 0.25  # of landmarks that are only where the regressor put them
 
 
 def photo_losses(face_model, rgba, coeff, targets, trust=1.0) -> dict[str, tf.Tensor]:
@@ -106,70 +112,77 @@ def _skin_brightness(morphable, tex):
     return tf.maximum(mean + tf.reduce_sum(tex * basis, axis=-1), DARKEST)
 
 
-class CoefficientFitter:
-    """Improves coefficients on their photos by Adam on ``photo_losses``; compiled once, for any batch.
+class CoefficientFit(NamedTuple):
+    """Coefficients fitted to photos, and how well they explain them.
 
-    A photo without known landmarks is held, lightly, to those of the coefficients it starts from, and
-    keeps their albedo: what is fitted beside pose, shape and light takes up detail that belongs to the
-    texture networks. The albedo still takes part in the descent, so that shape and light need not
-    explain a skin that the start has wrong. On 64 made portraits that gave, against an albedo that is
-    fixed from the start, landmarks off by 1.31 pixels instead of 1.49, light by 0.047 instead of 0.056
-    and shape by 2.11 mm instead of 2.17, at a photo loss of 0.066 instead of 0.058 (0.105 before).
-
-    Args:
-        face_model: as for ``photo_losses``; also ``at_size``.
-        steps: descent steps; the rate falls to zero along a cosine.
-        learning_rate: in units of each part's typical size (``morphable.PART_SCALES``).
+    Attributes:
+        coefficients: (B, K) float32.
+        landmark_residual: (B,) pixels of a 224 crop, mean distance of the trusted landmarks from the face's; NaN
+            without any.
+        unexplained: (B,) share of the seen skin, by area in the picture, whose colours the face does not explain.
+        seen: (B,) share of the model's skin that the photo shows, by vertices.
     """
 
-    def __init__(self, face_model, steps: int, learning_rate: float = 0.05):
-        self._steps, self._learning_rate = steps, learning_rate
-        size, count = face_model.image_size, face_model.morphable.coefficient_count
-        self._shrink = next(n for n in range(max(1, round(size / FIT_PIXELS)), 0, -1) if size % n == 0)
-        self._face_model = face_model.at_size(size // self._shrink)
-        sizes = face_model.morphable.part_sizes
-        self._scale = np.repeat(np.fromiter(PART_SCALES.values(), np.float32), sizes)
-        self._not_albedo = np.repeat(np.float32([1, 1, 0, 1, 1, 1]), sizes)
-        self._descend = tf.function(self._descend, input_signature=[
-            tf.TensorSpec((None, size, size, 4)), tf.TensorSpec((None, count)),
-            tf.TensorSpec((None, TARGET_COUNT, 2))])
+    coefficients: np.ndarray
+    landmark_residual: np.ndarray
+    unexplained: np.ndarray
+    seen: np.ndarray
 
-    def __call__(self, rgba, coeff, targets) -> np.ndarray:
-        """(B, K) float32; a photo whose fit is not finite keeps its coefficients.
+
+class CoefficientFitter:
+    """Fits a face to each photo: pose, expression and identity to its landmarks, then all to its colours as well.
+
+    A photo's dense landmarks count, and 68 points that a user gave beside them; without dense ones the 68 or five. A
+    photo without any keeps the shape and pose that it starts from; albedo and light are fitted to it all the same.
+
+    Args:
+        morphable: the MorphableModel; without ``embedding`` dense landmarks are of no use.
+        light: prior of the light, ``photometric_fitting.LightPrior``.
+
+    Attributes:
+        digest: twelve hexadecimal digits that differ for fitters of other models or priors.
+    """
+
+    def __init__(self, morphable, light):
+        self._morphable = morphable
+        self._dense = morphable.embedding is not None
+        targets = target_points(morphable)
+        self._landmarks = LandmarkFitter(morphable, joined(dense_points(morphable), targets) if self._dense
+                                         else targets)
+        self._colors = PhotometricFitter(morphable, light)
+        self._columns = parameter_columns(morphable)
+        self._skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
+        embedding = vars(morphable.embedding).values() if self._dense else ()
+        self.digest = files.digest(morphable.digest, *embedding, light.mean, light.precision)
+
+    def __call__(self, rgba, coeff, targets, dense=None) -> CoefficientFit:
+        """The fit of a batch; what a photo's fit is does not depend on the others.
 
         Args:
-            rgba, coeff, targets: as for ``photo_losses``.
+            rgba: (B, H, H, 4) photos, RGB in [-1, 1], skin alpha in [0, 1].
+            coeff: (B, K) where a photo without landmarks starts.
+            targets: (B, 73, 2) landmark targets in pixels, NaN where unknown (``landmarks.landmark_targets``).
+            dense: (B, 468, 3) dense landmarks, x and y in pixels and trust, 0 or NaN where unknown; or None.
         """
-        fitted = self._descend(*(tf.convert_to_tensor(a, tf.float32) for a in (rgba, coeff, targets))).numpy()
-        return np.where(np.isfinite(fitted).all(axis=1, keepdims=True), fitted, np.asarray(coeff, np.float32))
+        rgba, coeff = np.asarray(rgba, np.float32), np.asarray(coeff, np.float32)
+        points, trust = self._points(np.asarray(targets, np.float64), dense)
+        without = ~((trust > 0) & np.isfinite(points).all(axis=-1)).any(axis=1)
+        mean = np.where(without[:, None], coeff[:, self._columns], 0.0)
+        found = self._landmarks.fit(points, trust, rgba.shape[1], prior_mean=mean)
+        colors = self._colors.fit(rgba, found)
+        fitted = np.where(np.isfinite(colors.coefficients).all(axis=1, keepdims=True), colors.coefficients, coeff)
+        return CoefficientFit(fitted, colors.landmark_residual, colors.unexplained,
+                              colors.seen[:, self._skin].mean(axis=1))
 
-    def _descend(self, rgba, start, targets):
-        rgba, (targets, trust, fitted) = self._shrunk(rgba), self._targets(start, targets / self._shrink)
-        change, mean, square = tf.zeros_like(start), tf.zeros_like(start), tf.zeros_like(start)
-        for i in tf.range(self._steps):
-            with tf.GradientTape() as tape:
-                tape.watch(change)
-                # The sum over photos: each photo's own descent does not depend on its batch.
-                total = photo_losses(self._face_model, rgba, start + change * self._scale, targets, trust)["total"]
-                total *= tf.cast(tf.shape(rgba)[0], tf.float32)
-            gradient = tape.gradient(total, change)
-            done = tf.cast(i + 1, tf.float32)
-            mean += (gradient - mean) * 0.1
-            square += (tf.square(gradient) - square) * 0.01
-            rate = self._learning_rate * 0.5 * (1.0 + tf.cos(np.pi * (done - 1.0) / self._steps))
-            change -= rate * mean / (1.0 - 0.9 ** done) / (tf.sqrt(square / (1.0 - 0.99 ** done)) + 1e-8)
-        return start + change * self._scale * fitted
-
-    def _shrunk(self, rgba):
-        """The photos at the fit's width; only pixels that are skin all over count as skin."""
-        small = tf.nn.avg_pool2d(rgba, self._shrink, self._shrink, "VALID")
-        return tf.concat([small[..., :3], tf.cast(small[..., 3:] > 0.999, tf.float32)], axis=-1)
-
-    def _targets(self, start, targets):
-        """Targets, completed for photos that have none; the trust in each photo's; 0 / 1 (B, K) what is kept."""
-        none = tf.logical_not(tf.reduce_any(tf.math.is_finite(targets), axis=(1, 2)))
-        half = self._face_model.image_size / 2.0
-        own = self._face_model.geometry(start)["landmarks"] * half + half
-        own = tf.concat([own, targets[:, LANDMARK_COUNT:]], axis=1)
-        return (tf.where(none[:, None, None], own, targets), tf.where(none, OWN_LANDMARK_TRUST, 1.0),
-                tf.where(none[:, None], self._not_albedo, 1.0))
+    def _points(self, targets, dense):
+        """Points (B, L, 2) of one kind for all photos, and the trust (B, L) in each."""
+        trust = np.isfinite(targets).all(axis=-1).astype(np.float64)
+        if not self._dense:
+            return targets, trust
+        if dense is None:
+            dense = np.zeros((len(targets), DENSE_COUNT, 3))
+        dense = np.asarray(dense, np.float64)
+        dense_trust = np.where(np.isfinite(dense).all(axis=-1), dense[..., 2], 0.0)
+        # The five points are made of the dense ones: they would count twice.
+        trust[:, LANDMARK_COUNT:] *= ~(dense_trust > 0).any(axis=1, keepdims=True)
+        return np.concatenate([dense[..., :2], targets], axis=1), np.concatenate([dense_trust, trust], axis=1)

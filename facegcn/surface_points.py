@@ -104,3 +104,25 @@ def target_points(morphable) -> SurfacePoints:
     noise[:_JAW] = _JAW_NOISE
     return SurfacePoints(TARGET_COUNT, np.arange(TARGET_COUNT), morphable.landmarks[marks], weights,
                          np.zeros((TARGET_COUNT, 2)), noise, np.zeros((TARGET_COUNT, 2, 0)))
+
+
+def joined(first: SurfacePoints, second: SurfacePoints) -> SurfacePoints:
+    """The points of two detectors as those of one: the second's come after the first's, and share no error with them."""
+    corners = max(first.vertices.shape[1], second.vertices.shape[1])
+    shared = (first.factors.shape[2], second.factors.shape[2])
+
+    def padded(array, axis, before, after):
+        widths = [(0, 0)] * array.ndim
+        widths[axis] = (before, after)
+        return np.pad(array, widths)
+
+    def wide(points, name):
+        array = getattr(points, name)
+        return padded(array, 1, 0, corners - array.shape[1])
+
+    return SurfacePoints(
+        first.count + second.count, np.concatenate([first.rows, second.rows + first.count]),
+        np.concatenate([wide(points, "vertices") for points in (first, second)]),
+        np.concatenate([wide(points, "weights") for points in (first, second)]),
+        np.concatenate([first.bias, second.bias]), np.concatenate([first.noise, second.noise]),
+        np.concatenate([padded(first.factors, 2, 0, shared[1]), padded(second.factors, 2, shared[0], 0)]))

@@ -15,6 +15,7 @@ from facegcn import camera, export
 from facegcn.errors import PhotoError, UserError, log
 from facegcn.files import write_npz
 from facegcn.identity.recognizers import identity_metrics
+from facegcn.landmarks import known_dense
 from facegcn.photos.packed_photos import to_network_range
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.completion import color_trust, complete_texture
@@ -43,7 +44,7 @@ class Reconstructor:
             with the colours seen in the photo (facegcn.reconstruction.completion).
         adjacency: (N, N) sparse adjacency of the template, for the completion.
         output: folder; made when absent.
-        fit_steps: steps of fitting after regression; 0 = none.
+        fitter: fits the regressed coefficients to the photo (``fitting.CoefficientFitter``); None = they stay.
         recognizers: measure identity (facegcn.identity.recognizers.load_recognizers); none by default.
         debug: show the traceback of each failure.
 
@@ -51,10 +52,10 @@ class Reconstructor:
         overview: pages of pictures of the first photos, ``results.Overview``.
     """
 
-    def __init__(self, face_model, adjacency, output: str, fit_steps: int = 0, recognizers=None, debug: bool = False):
+    def __init__(self, face_model, adjacency, output: str, fitter=None, recognizers=None, debug: bool = False):
         self._model, self._adjacency, self._output = face_model, adjacency, output
         self._recognizers, self._debug = recognizers or {}, debug
-        self._encode = PhotoEncoder(face_model, fit_steps)
+        self._encode = PhotoEncoder(face_model, fitter)
         self._completed = face_model.texture_network is None
         os.makedirs(output, exist_ok=True)
         self.overview = Overview(output, _HEADINGS)
@@ -141,7 +142,8 @@ class Reconstructor:
     def _results(self, photos: list[Photo]) -> Iterator[tuple]:
         """Of each photo: in network range, coefficients, outputs of the model, side view, identity metrics."""
         rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
-        coeff, embedding = self._encode(rgba, np.stack([photo.targets for photo in photos]))
+        (coeff, embedding), fit = self._encode(rgba, np.stack([photo.targets for photo in photos]),
+                                               np.stack([known_dense(photo.dense) for photo in photos]))
         outputs = self._reconstruct(rgba, coeff, embedding)
         side = self._side_view(outputs, coeff)
         identity = self._identity(rgba.numpy(), outputs)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from facegcn.errors import BrokenFile, log
 from facegcn.files import code_version, digest, read_npz, write_npz, written_whole
-from facegcn.fitting import CoefficientFitter
+from facegcn.fitting import CoefficientFit, CoefficientFitter
 from facegcn.networks.regressor import digest as regressor_digest
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, batches
@@ -39,24 +39,25 @@ class PhotoEncoder:
 
     Args:
         face_model: a FaceModel with a regressor.
-        fit_steps: descent steps after regression; 0 = the regressor's word is final.
+        fitter: what fits them; None = the regressor's word is final.
     """
 
-    def __init__(self, face_model, fit_steps: int = 0):
-        self.face_model, self.fit_steps = face_model, fit_steps
-        self._fitter = CoefficientFitter(face_model, fit_steps) if fit_steps else None
+    def __init__(self, face_model, fitter: CoefficientFitter | None = None):
+        self.face_model, self.fitter = face_model, fitter
 
-    def __call__(self, rgba, targets) -> Encoding:
-        """Encodes a batch.
+    def __call__(self, rgba, targets, dense=None) -> tuple[Encoding, CoefficientFit | None]:
+        """Encodes a batch; also gives its fit, where there is one.
 
         Args:
             rgba: (B, H, W, 4), RGB in [-1, 1].
             targets: (B, 73, 2) landmark targets, see landmarks.landmark_targets; NaN where unknown.
+            dense: (B, 468, 3) dense landmarks, see ``AlignedPhoto.dense``; or None.
         """
         coeff, embedding = (np.array(part) for part in self.face_model.regress(rgba))
-        if self._fitter is not None:
-            coeff = self._fitter(rgba, coeff, targets)
-        return Encoding(coeff, embedding)
+        if self.fitter is None:
+            return Encoding(coeff, embedding), None
+        fit = self.fitter(rgba, coeff, targets, dense)
+        return Encoding(fit.coefficients, embedding), fit
 
 
 @packed_file.damage_named()
@@ -124,8 +125,8 @@ def _part(encoder, packed, batch_size, path, records) -> np.ndarray:
     if os.path.exists(path):
         with contextlib.suppress(BrokenFile):  # then it is encoded again
             return read_npz(path, ["rows"])["rows"]
-    found = [np.concatenate(encoder(rgba, targets.numpy()), axis=1)
-             for rgba, targets in batches(packed.examples(records, (packed.targets,)), batch_size)]
+    found = [np.concatenate(encoder(rgba, targets.numpy(), dense.numpy())[0], axis=1)
+             for rgba, targets, dense in batches(packed.examples(records, (packed.targets, packed.dense)), batch_size)]
     rows = np.concatenate(found).astype(np.float32)
     write_npz(path, {"rows": rows}, compressed=False)
     return rows
@@ -142,6 +143,7 @@ def _key(encoder, packed) -> str:
     """Digest of everything the encoding depends on; the packed file's header holds one of its records."""
     face_model = encoder.face_model
     facenet = face_model.facenet.digest if face_model.facenet is not None else ""
-    return digest(regressor_digest(face_model.regressor), facenet, face_model.morphable.digest, encoder.fit_steps,
-                  tuple(packed_file.read_header(packed.path)), packed.targets,
+    return digest(regressor_digest(face_model.regressor), facenet, face_model.morphable.digest,
+                  "" if encoder.fitter is None else encoder.fitter.digest,
+                  tuple(packed_file.read_header(packed.path)), packed.targets, packed.dense,
                   code_version("facegcn.training.encoding", "facegcn.fitting", "facegcn.face_model"))
