@@ -9,6 +9,7 @@ import pytest
 
 from facegcn.config import Config
 from facegcn.errors import BinFileError, BrokenFile, UserError
+from facegcn.landmarks import known_dense
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, albedo_truth, read_packed
 from facegcn.reconstruction.jobs import packed_jobs
@@ -64,8 +65,10 @@ def world(tmp_path, rng):
     config = Config(root_dir=str(tmp_path / "data"), img_size=32)
     images = rng.integers(0, 256, (3, 32, 32, 4), np.uint8)
     splits = {"train": [0, 1], "test": [2]}
+    dense = np.tile(known_dense(None), (3, 1, 1))
+    dense[1:] = rng.random((2, 468, 3))
     packed_file.write_bin(config.path("faces.bin"), ["p", "made", "held"], images, lambda names: packed_file.Records(
-        names, splits, landmarks=np.ones((3, 68, 2)), truth_folder=str(truth)))
+        names, splits, landmarks=np.ones((3, 68, 2)), truth_folder=str(truth), dense=dense))
     return config
 
 
@@ -76,6 +79,16 @@ def test_a_photo_keeps_its_landmarks_and_a_made_portrait_its_truth(world):
     assert np.isnan(packed.targets[1:]).all(), "exact landmarks are for measuring"
     photo, held = (job.load() for job in packed_jobs(packed, [0, 2], 5))
     assert photo.truth is None and set(held.truth) == {"landmarks", "albedo", "visible"}
+
+
+def test_dense_landmarks_of_photos_and_made_portraits_are_kept_alike(world):
+    """The networks see no more of a made portrait than of a photo."""
+    packed = read_packed(world, 5)
+    assert packed.dense.shape == (3, 468, 3) and packed.dense.dtype == np.float32
+    unknown, known = (job.load() for job in packed_jobs(packed, [0, 1], 5))
+    assert unknown.dense is None and np.isnan(packed.dense[0, :, :2]).all() and not packed.dense[0, :, 2].any()
+    np.testing.assert_array_equal(known.dense, packed.dense[1])
+    assert np.isfinite(packed.dense[1:]).all()
 
 
 def test_a_missing_truth_folder_and_a_damaged_truth_are_named(world, tmp_path):
