@@ -107,7 +107,7 @@ def target_points(morphable) -> SurfacePoints:
 
 
 def joined(first: SurfacePoints, second: SurfacePoints) -> SurfacePoints:
-    """The points of two detectors as those of one: the second's come after the first's, and share no error with them."""
+    """The points of two detectors as those of one: first the first's; they share no error with the second's."""
     corners = max(first.vertices.shape[1], second.vertices.shape[1])
     shared = (first.factors.shape[2], second.factors.shape[2])
 

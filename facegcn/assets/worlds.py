@@ -15,7 +15,7 @@ from facegcn import files
 from facegcn.assets import bfm09, bfm_files
 from facegcn.config import Config
 from facegcn.errors import BinFileError, BrokenFile, ModelFileError, UserError
-from facegcn.landmarks import landmark_targets
+from facegcn.landmarks import known_dense, landmark_targets
 from facegcn.morphable import MorphableModel
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos
@@ -31,6 +31,8 @@ _CURES = {
     "bfm09": "make it from the licensed Basel Face Model 2009 and its companion files (docs/bfm09.md) with\n"
              "  python -m facegcn.assets bfm09 --source DIR --out {path}",
 }
+#: What is kept of packed made portraits beside their pictures, as ``PackedPhotos`` has it.
+_MADE = ("albedo", "dense", "second")
 
 
 def load_morphable(config: Config) -> MorphableModel:
@@ -115,36 +117,45 @@ def pack_made_portraits(config: Config, morphable: MorphableModel) -> PackedPhot
         try:
             packed_file.verify(path)
             names = packed_file.read_companion(path).names
-            return _made_photos(path, names, files.read_npz(truth_path, ["albedo"])["albedo"])
+            return _made_photos(path, names, files.read_npz(truth_path, _MADE))
         except (BinFileError, BrokenFile, FileNotFoundError) as error:
             log.warning("the kept portraits cannot be used and are made anew: %s", error)
     log.info("making %d portraits with known truth: %s", count, path)
-    names, albedo = [f"made_{number:06d}" for number in range(count)], []
-    packed_file.write_bin(path, names, _pictures(config, morphable, count, albedo))
-    files.write_npz(truth_path, {"albedo": np.stack(albedo)}, compressed=False)
-    return _made_photos(path, names, np.stack(albedo))
+    names, found = [f"made_{number:06d}" for number in range(count)], {name: [] for name in _MADE}
+    packed_file.write_bin(path, names, _pictures(config, morphable, count, found))
+    made = {name: np.stack(rows) for name, rows in found.items()}
+    files.write_npz(truth_path, made, compressed=False)
+    return _made_photos(path, names, made)
 
 
-def _pictures(config: Config, morphable: MorphableModel, count: int, albedo: list):
-    """Pictures of made portraits, one by one; appends the (N, 3) float16 true albedo of each."""
+def _pictures(config: Config, morphable: MorphableModel, count: int, found: dict[str, list]):
+    """Pictures of made portraits, one by one; appends to ``found`` what ``_MADE`` names of each."""
+    from facegcn.photos.alignment import dense_of_crop
     from facegcn.portraits.maker import PortraitMaker, Stream
 
     maker = PortraitMaker(morphable, config.img_size, config.seed, Stream.MIXED)
-    maker.make(0)  # compiles the kernels before the threads need them
+    def make(number):
+        portrait = maker.make(number)
+        return portrait, known_dense(dense_of_crop(portrait.rgba))
+
+    make(0)  # compiles the kernels before the threads need them
     pool = concurrent.futures.ThreadPoolExecutor(config.workers)
     try:
-        made = pool.map(maker.make, range(count))
-        for portrait in tqdm(made, total=count, desc="made portraits", dynamic_ncols=True):
-            albedo.append((portrait.albedo / 127.5 - 1.0).astype(np.float16))
+        for number, (portrait, dense) in enumerate(tqdm(pool.map(make, range(count)), total=count,
+                                                        desc="made portraits", dynamic_ncols=True)):
+            found["albedo"].append((portrait.albedo / 127.5 - 1.0).astype(np.float16))
+            found["dense"].append(dense)
+            found["second"].append(maker.coefficients(number, 1))
             yield portrait.rgba
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _made_photos(path: str, names: list[str], truth: np.ndarray) -> PackedPhotos:
+def _made_photos(path: str, names: list[str], made: dict[str, np.ndarray]) -> PackedPhotos:
     targets = np.stack([landmark_targets(None)] * len(names))
     rows = np.arange(len(names), dtype=np.int32)
-    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, truth, rows)
+    return PackedPhotos(path, names, {"train": np.arange(len(names))}, targets, made["albedo"], rows,
+                        dense=made["dense"], second=made["second"])
 
 
 # ---------------------------------------------------------------- the demo world's face

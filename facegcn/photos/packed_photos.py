@@ -32,6 +32,8 @@ class PackedPhotos:
         truth_folder: of the made portraits' truth, NAME.npz; "" where there is none.
         dense: (M, 468, 3) float32 dense landmarks, x and y in pixels and trust; NaN, NaN and 0 where unknown, and for
             all of them by default.
+        second: (M, K) float32 coefficients of another picture of the same person, of made portraits; None where there
+            is none.
     """
 
     path: str
@@ -42,6 +44,7 @@ class PackedPhotos:
     truth_row: np.ndarray | None = None
     truth_folder: str = ""
     dense: np.ndarray | None = None
+    second: np.ndarray | None = None
 
     def __post_init__(self):
         if self.truth_row is None:
