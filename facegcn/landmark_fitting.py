@@ -164,17 +164,17 @@ class _Problem:
         errors = (pixels - self.targets).ravel() if nearest > _NEAREST else np.full(2 * len(self.mean), np.inf)
         return errors, None if jacobian is None else jacobian.reshape(len(errors), -1)
 
-    def weights(self, errors, before):
+    def weights(self, errors, whitening):
         """Trust times Huber's weights (M,) for what the shared errors, judged by the weights before, leave of them."""
-        scale, root, project_out = self._whitening(before)
+        scale, root, project_out = whitening
         shared = np.linalg.solve(root.T, project_out @ (scale * errors))
         left = np.linalg.norm((errors - self.factors @ shared).reshape(-1, 2), axis=1) / self.noise
         return self.trust * np.minimum(1.0, HUBER / np.maximum(left, 1e-9))
 
-    def normal_equations(self, x, weights):
-        """Cost, half its gradient (D,) and half its Hessian (D, D), at these weights."""
+    def normal_equations(self, x, whitening):
+        """Cost, half its gradient (D,) and half its Hessian (D, D)."""
         errors, jacobian = self.at(x)
-        scale, _, project_out = self._whitening(weights)
+        scale, _, project_out = whitening
         errors, jacobian = scale * errors, scale[:, None] * jacobian
         common, common_slopes = project_out @ errors, project_out @ jacobian
         pull = self.prior_precision @ (x - self.prior_mean)
@@ -182,18 +182,20 @@ class _Problem:
         hessian = jacobian.T @ jacobian - common_slopes.T @ common_slopes + self.prior_precision
         return errors @ errors - common @ common + (x - self.prior_mean) @ pull, gradient, hessian
 
-    def cost(self, x, weights):
+    def cost(self, x, whitening):
         """The cost alone; inf where a point is behind the camera."""
         errors, _ = self.at(x, slopes=False)
         if not np.isfinite(errors).all():
             return np.inf
-        scale, _, project_out = self._whitening(weights)
-        common = project_out @ (scale * errors)
-        return (scale * errors) @ (scale * errors) - common @ common + (x - self.prior_mean) @ (
+        scale, _, project_out = whitening
+        errors = scale * errors
+        common = project_out @ errors
+        return errors @ errors - common @ common + (x - self.prior_mean) @ (
             self.prior_precision @ (x - self.prior_mean))
 
-    def _whitening(self, weights):
-        """Scale (2 M,) of the errors; root L (R, R) with L L' = I + F' F of the scaled factors F; L^-1 F' (R, 2 M)."""
+    def whitening(self, weights):
+        """Of points' weights (M,): scale (2 M,) of the errors; root L (R, R) with L L' = I + F' F of the scaled factors
+        F; L^-1 F' (R, 2 M)."""
         scale = np.repeat(np.sqrt(weights) / self.noise, 2)
         scaled = scale[:, None] * self.factors
         root = np.linalg.cholesky(np.eye(scaled.shape[1]) + scaled.T @ scaled)
@@ -202,18 +204,20 @@ class _Problem:
 
 def _descend(problem: _Problem, x: np.ndarray, rounds: int):
     """Unknowns, half the Hessian at the last round, weights, rounds taken, whether it converged."""
-    damping, weights = _FIRST_DAMPING, problem.weights(problem.at(x, slopes=False)[0], problem.trust)
+    damping = _FIRST_DAMPING
+    weights = problem.weights(problem.at(x, slopes=False)[0], problem.whitening(problem.trust))
     for taken in range(1, rounds + 1):
-        cost, gradient, hessian = problem.normal_equations(x, weights)
+        whitening = problem.whitening(weights)
+        cost, gradient, hessian = problem.normal_equations(x, whitening)
         while True:
             step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -gradient)
-            if problem.cost(x + step, weights) <= cost:
+            if problem.cost(x + step, whitening) <= cost:
                 break
             damping *= 10.0
             if damping > _MOST_DAMPING:  # no direction leads down: rounding
                 return x, hessian, weights, taken, True
         x, damping = x + step, max(damping / 10.0, 1e-9)
-        weights = problem.weights(problem.at(x, slopes=False)[0], weights)
+        weights = problem.weights(problem.at(x, slopes=False)[0], whitening)
         if step @ hessian @ step < _STILL:
             return x, hessian, weights, taken, True
     return x, hessian, weights, rounds, False
