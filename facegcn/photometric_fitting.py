@@ -99,8 +99,7 @@ class PhotometricFitter:
     def __init__(self, morphable, light: LightPrior, seed: int = 0):
         self._morphable, self._light = morphable, light
         count = morphable.vertex_count
-        chosen = np.sort(np.random.default_rng(seed).permutation(count)[:VERTICES])
-        self._terms = ColorTerms(morphable, chosen, SIZE)
+        self._terms = ColorTerms(morphable, _participants(morphable, seed), SIZE)
         self._columns = parameter_columns(morphable)
         parts = morphable.split(np.arange(morphable.coefficient_count))
         self._all_columns = np.concatenate([self._columns, parts.tex, parts.gamma])
@@ -232,11 +231,22 @@ class PhotometricFitter:
         return whole * np.maximum(towards, 0)
 
 
+def _participants(morphable, seed):
+    """Vertices (S,), drawn with a chance as the root of their area: between a share of the face and one of the mesh,
+    which is dense where a face has most to tell."""
+    corners = morphable.mean_shape[morphable.triangles].astype(np.float64)
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    chance = np.sqrt(np.bincount(morphable.triangles.ravel(), np.repeat(areas, 3), morphable.vertex_count))
+    count = min(VERTICES, np.count_nonzero(chance))
+    return np.sort(np.random.default_rng(seed).choice(len(chance), count, replace=False, p=chance / chance.sum()))
+
+
 class _Layers:
     """A photo (H, H, 4) in network range, at the width at which it is fitted."""
 
     def __init__(self, rgba):
         self.finite = bool(np.isfinite(rgba).all())
+        rgba = rgba if self.finite else np.zeros_like(rgba)
         if rgba.shape[0] != SIZE:
             way = cv2.INTER_AREA if rgba.shape[0] > SIZE else cv2.INTER_LINEAR
             rgba = cv2.resize(rgba, (SIZE, SIZE), interpolation=way)

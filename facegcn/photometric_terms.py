@@ -77,7 +77,7 @@ class ColorTerms:
         self.chosen, self._half = chosen, size / 2.0
         self.shape_size = morphable.id_basis.shape[2] + morphable.exp_basis.shape[2]
         self.albedo_size = morphable.albedo_basis.shape[2]
-        ring, self._triangles, self._inner = _surroundings(morphable.triangles, chosen)
+        ring, self._triangles, self._inner = _surroundings(morphable.triangles, chosen, morphable.vertex_count)
         centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0, dtype=np.float64)
         self._mean = centered[ring].astype(np.float32)
         self._basis = np.concatenate([morphable.id_basis[ring], morphable.exp_basis[ring]], axis=2)
@@ -198,9 +198,9 @@ def _lens(world, half):
     return lens
 
 
-def _surroundings(triangles, chosen):
+def _surroundings(triangles, chosen, count):
     """Vertices that share a triangle with the chosen ones, those triangles among them, and the chosen ones' rows."""
-    needed = np.zeros(triangles.max() + 1, bool)
+    needed = np.zeros(count, bool)
     needed[chosen] = True
     kept = triangles[needed[triangles].any(axis=1)]
     ring = np.union1d(kept, chosen)

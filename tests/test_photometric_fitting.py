@@ -1,0 +1,276 @@
+"""Fitting to colours: derivatives, known faces found again, occluders found out, and what spoils photos."""
+
+import numpy as np
+import pytest
+
+from facegcn import camera, geometry, landmark_fitting, lighting, photometric_fitting, rasterizer
+from facegcn.landmark_fitting import LandmarkFitter, parameter_columns
+from facegcn.photometric_fitting import SIZE, LightPrior, PhotometricFitter
+from facegcn.photometric_terms import ColorTerms, between_pixels, harmonics
+from facegcn.surface_points import target_points
+from tests.faces import half_ellipsoid
+
+LIGHT = LightPrior(np.tile([0.1, 0.0, 0.2, 0, 0, 0, 0, 0, 0], 3), np.eye(27) / 0.15 ** 2)
+BLOCKS = ("id", "exp", "angles", "translation", "tex", "gamma")
+
+
+def faces(model, count, seed=1):
+    """Coefficients (count, K) of faces in plain sight, lit from somewhere."""
+    rng = np.random.default_rng(seed)
+    coeff = np.zeros((count, model.coefficient_count), np.float32)
+    parts = model.split(coeff)
+    for part in (parts.id, parts.exp, parts.tex):
+        part[:] = rng.normal(size=part.shape)
+    parts.angles[:] = np.radians(rng.uniform(-1, 1, (count, 3)) * (12, 25, 10))
+    parts.translation[:] = rng.normal(size=(count, 3)) * 0.1
+    parts.gamma[:] = LIGHT.mean + rng.normal(size=parts.gamma.shape) * 0.12
+    return coeff
+
+
+def posed(model, coeff):
+    """World vertices (B, N, 3) by the pipeline's formulas."""
+    parts = model.split(coeff)
+    return geometry.rotate(model.vertices(parts.id, parts.exp), parts.angles) + parts.translation[:, None]
+
+
+def photos(model, coeff, size=SIZE):
+    """Pictures (B, H, H, 4) in network range, by the pipeline's rasterizer and light."""
+    parts, world = model.split(coeff), posed(model, coeff)
+    normals = geometry.vertex_normals(world, model.triangles)
+    colors = lighting.illuminate(model.albedo(parts.tex) / 255.0, normals, parts.gamma)
+    drawn = rasterizer.rasterize(camera.clip_coordinates(world, size, size), model.triangles, size, size)
+    picture = rasterizer.interpolate(colors, model.triangles, drawn).numpy()
+    return np.concatenate([picture * 2 - 1, np.float32(drawn.triangle_ids.numpy() >= 0)[..., None]], axis=-1)
+
+
+def landmarks(model, coeff, noise=2.0, seed=3):
+    """A landmark fit (B) to the 73 points with an error, pixels."""
+    world = posed(model, coeff).numpy()
+    surface = target_points(model)
+    points = np.stack([camera.to_pixels(camera.project(np.float32(surface.of(one)[None])), 224)[0] for one in world])
+    points = points + np.random.default_rng(seed).normal(0, noise, points.shape)
+    return LandmarkFitter(model, surface).fit(points)
+
+
+def shape_errors(model, found, coeff):
+    """Mean distance (B,), decimetre, of the unposed neutral faces."""
+    difference = model.split(found).id - model.split(coeff).id
+    return np.linalg.norm(np.einsum("nik,bk->bni", model.id_basis, difference), axis=2).mean(axis=1)
+
+
+def pixel_errors(model, found, coeff, seen):
+    """Mean distance, pixels, of seen vertices."""
+    at = [camera.to_pixels(camera.project(posed(model, np.float32(one))), 224).numpy() for one in (found, coeff)]
+    return (np.linalg.norm(at[0] - at[1], axis=2) * seen).sum(axis=1) / seen.sum(axis=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return half_ellipsoid(33, 41)
+
+
+@pytest.fixture(scope="module")
+def world(model):
+    """Coefficients, photos, landmark fit and photometric fit of eight faces."""
+    coeff = faces(model, 8)
+    rgba, before = photos(model, coeff), landmarks(model, coeff)
+    return coeff, rgba, before, PhotometricFitter(model, LIGHT).fit(rgba, before)
+
+
+# ---------------------------------------------------------------- formulas
+def test_harmonics_are_the_pipelines_and_their_derivatives_right(rng):
+    normals = rng.normal(size=(40, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    values, slopes = harmonics(normals)
+    np.testing.assert_allclose(values, lighting.sh_basis(np.float32(normals)[None])[0], atol=1e-6)
+    for axis, step in enumerate(1e-6 * np.eye(3)):
+        wanted = (harmonics(normals + step)[0] - harmonics(normals - step)[0]) / 2e-6
+        np.testing.assert_allclose(slopes[..., axis], wanted, atol=1e-8)
+
+
+def test_values_between_pixels(rng):
+    image = rng.random((5, 7, 2)).astype(np.float32)
+    centres = np.float32([[0.5, 0.5], [6.5, 4.5], [3.5, 2.5]])
+    np.testing.assert_array_equal(between_pixels(image, centres), image[[0, 4, 2], [0, 6, 3]])
+    np.testing.assert_allclose(between_pixels(image, np.float32([[2.75, 1.5]]))[0],
+                               0.75 * image[1, 2] + 0.25 * image[1, 3], atol=1e-6)
+    np.testing.assert_array_equal(between_pixels(image, np.float32([[-9, 9], [99, 99]])), image[[4, 4], [0, 6]])
+    np.testing.assert_array_equal(between_pixels(image[:1, :1], np.float32([[0.2, 0.9]])), image[0, :1])
+
+
+def smooth_photo(pixels):
+    """Colours (R, 3), and their derivatives along x and y: waves of 40 to 90 pixels."""
+    along = np.array([[0.11, 0.05], [-0.07, 0.12], [0.08, -0.13]])
+    phase = pixels @ along.T
+    return 0.5 + 0.3 * np.sin(phase), 0.3 * np.cos(phase) * along[:, 0], 0.3 * np.cos(phase) * along[:, 1]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_derivatives_equal_finite_differences(model, block):
+    """At the mean shape, around which normals are linearised, in any pose and light."""
+    chosen = np.arange(3, model.vertex_count, 7)
+    terms, rng = ColorTerms(model, chosen, SIZE), np.random.default_rng(2)
+    sizes = (terms.shape_size, 3, 3, terms.albedo_size, 27)
+    u = np.concatenate([np.zeros(sizes[0]), [0.2, -0.5, 0.3], [0.1, -0.2, 0.3], rng.normal(size=sizes[3]),
+                        LIGHT.mean + 0.2 * rng.normal(size=27)])
+    stops = np.cumsum([0, model.part_sizes[0], model.part_sizes[1], 3, 3, sizes[3], 27])
+    rows = np.arange(len(chosen))
+
+    def errors(u):
+        place = terms.place(u)
+        return terms.errors(u, place, rows, smooth_photo(place["pixels"])[0])[0]
+
+    place = terms.place(u)
+    layers = np.hstack([*smooth_photo(place["pixels"]), np.ones((len(rows), 1))]).astype(np.float32)
+    found, jacobian = terms.linearised(u, place, rows, layers)
+    np.testing.assert_allclose(found, errors(u), atol=1e-6)
+    start, stop = stops[BLOCKS.index(block)], stops[BLOCKS.index(block) + 1]
+    for k in range(start, stop):
+        step = 3e-3 * np.eye(len(u))[k]  # arithmetic of single precision: not less
+        wanted = (errors(u + step) - errors(u - step)) / 6e-3
+        scale = np.abs(wanted).max()
+        assert scale > 1e-3, "this unknown changes nothing"
+        np.testing.assert_allclose(jacobian[..., k], wanted, atol=0.01 * scale)
+
+
+def test_photo_layers_hold_the_derivatives_of_a_smooth_photo():
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
+    colors, along_x, along_y = (part.reshape(SIZE, SIZE, 3) for part in smooth_photo(pixels))
+    rgba = np.dstack([colors * 2 - 1, np.ones((SIZE, SIZE))]).astype(np.float32)
+    layers = photometric_fitting._Layers(rgba).blurred(1.0)[8:-8, 8:-8]
+    for found, wanted in zip((layers[..., :3], layers[..., 3:6], layers[..., 6:9]), (colors, along_x, along_y)):
+        np.testing.assert_allclose(found, wanted[8:-8, 8:-8], atol=0.03 * np.abs(wanted).max())
+
+
+# ---------------------------------------------------------------- known faces
+def test_known_faces_come_nearer(model, world):
+    coeff, _, before, result = world
+    start = np.zeros_like(coeff)
+    start[:, parameter_columns(model)] = before.parameters
+    assert result.fitted.all() and result.coefficients.dtype == np.float32
+    first, then = (pixel_errors(model, one, coeff, result.seen) for one in (start, result.coefficients))
+    assert then.mean() < 0.6 * first.mean()
+    first, then = (shape_errors(model, one, coeff) for one in (start, result.coefficients))
+    assert then.mean() < 0.7 * first.mean()
+    albedo = [model.albedo(model.split(one).tex).numpy() for one in (coeff, result.coefficients, start)]
+    assert np.abs(albedo[1] - albedo[0]).mean() < 0.5 * np.abs(albedo[2] - albedo[0]).mean()
+
+
+def test_a_face_of_the_model_is_explained(world):
+    *_, before, result = world
+    np.testing.assert_array_equal(result.landmark_residual, before.residual)
+    assert (result.unexplained < 0.02).all() and (result.color_residual < 0.03).all()
+    assert result.explained[result.seen].mean() > 0.9
+    assert not result.explained[~result.seen].any() and 0.3 < result.seen.mean() < 0.95
+    assert result.explained.min() >= 0 and result.explained.max() <= 1
+
+
+def test_what_covers_a_face_is_found_out_and_changes_little(model, world):
+    coeff, rgba, before, clean = world
+    covered = rgba.copy()
+    covered[:, 120:165, 70:150, :3] = (-0.6, 0.1, 0.7)  # a blue scrap on mouth and cheek
+    result = PhotometricFitter(model, LIGHT).fit(covered, before)
+    pixels = camera.to_pixels(camera.project(posed(model, result.coefficients)), SIZE).numpy()
+    inside = result.seen & ((pixels > (75, 125)) & (pixels < (145, 160))).all(axis=2)
+    outside = result.seen & ~((pixels > (65, 115)) & (pixels < (155, 170))).all(axis=2)
+    assert inside.any(axis=1).all()
+    assert result.explained[inside].mean() < 0.1 and result.explained[outside].mean() > 0.8
+    assert (result.unexplained > clean.unexplained + 0.05).all()
+    without = PhotometricFitter(model, LIGHT).fit(covered * (1, 1, 1, 0), before)
+    found, wanted = (pixel_errors(model, one.coefficients, coeff, outside).mean() for one in (result, without))
+    assert found < 1.2 * wanted
+
+
+def test_every_photo_is_fitted_by_itself_and_the_same_again(model, world):
+    _, rgba, before, result = world
+    again = PhotometricFitter(model, LIGHT).fit(rgba[2:3], pick(before, [2]))
+    np.testing.assert_array_equal(again.coefficients[0], result.coefficients[2])
+    np.testing.assert_array_equal(again.explained[0], result.explained[2])
+
+
+def pick(fit, rows):
+    """Some photos of a landmark fit."""
+    arrays = {name: getattr(fit, name)[rows] for name in ("parameters", "precision", "residual", "median_residual",
+                                                          "weights", "rounds", "converged")}
+    return landmark_fitting.LandmarkFit(**arrays, sizes=fit.sizes)
+
+
+@pytest.mark.parametrize("size", [112, 448])
+def test_photos_of_any_width(model, world, size):
+    coeff, _, before, result = world
+    other = PhotometricFitter(model, LIGHT).fit(photos(model, coeff[:2], size), pick(before, [0, 1]))
+    found = posed(model, other.coefficients), posed(model, result.coefficients[:2])
+    at = [camera.to_pixels(camera.project(one), 224).numpy() for one in found]
+    assert np.linalg.norm(at[0] - at[1], axis=2).mean() < 0.7
+
+
+# ---------------------------------------------------------------- what spoils photos
+def spoilt(kind, rgba):
+    rgba = rgba.copy()
+    if kind == "nothing is skin":
+        rgba[..., 3] = 0
+    elif kind == "a speck is skin":
+        rgba[..., 3] = 0
+        rgba[:, 110:114, 110:114, 3] = 1
+    elif kind == "not a number":
+        rgba[:, 100, 100, 1] = np.nan
+    elif kind == "infinite":
+        rgba[:, 0, 0, 0] = np.inf
+    return rgba
+
+
+@pytest.mark.parametrize("kind", ["nothing is skin", "a speck is skin", "not a number", "infinite"])
+def test_photos_without_colours_keep_the_landmarks_face(model, world, kind):
+    _, rgba, before, _ = world
+    result = PhotometricFitter(model, LIGHT).fit(spoilt(kind, rgba[:2]), pick(before, [0, 1]))
+    parts = model.split(result.coefficients)
+    assert not result.fitted.any() and (result.unexplained == 1).all() and np.isnan(result.color_residual).all()
+    np.testing.assert_allclose(result.coefficients[:, parameter_columns(model)], before.parameters[:2], atol=1e-6)
+    np.testing.assert_array_equal(parts.tex, 0)
+    np.testing.assert_allclose(parts.gamma, np.tile(LIGHT.mean, (2, 1)), atol=1e-6)
+    assert not result.seen.any() and not result.explained.any()
+
+
+@pytest.mark.parametrize("light", [-1.0, 1.0])
+def test_black_and_white_photos_give_finite_faces(model, world, light):
+    _, rgba, before, _ = world
+    flat = rgba[:1].copy()
+    flat[..., :3] = light
+    result = PhotometricFitter(model, LIGHT).fit(flat, pick(before, [0]))
+    assert np.isfinite(result.coefficients).all() and np.abs(result.coefficients).max() < 20
+
+
+def test_shape_and_pose_stay_where_there_were_no_landmarks(model, world):
+    coeff, rgba, _, _ = world
+    nothing = LandmarkFitter(model, target_points(model)).fit(np.full((1, 73, 2), np.nan))
+    result = PhotometricFitter(model, LIGHT).fit(rgba[:1], nothing)
+    np.testing.assert_allclose(result.coefficients[:, parameter_columns(model)], nothing.parameters, atol=1e-4)
+    assert result.fitted.all() and np.isnan(result.landmark_residual).all()
+    assert np.abs(model.split(result.coefficients).tex).max() > 0.1
+
+
+def test_a_face_behind_the_camera_is_refused(model, world):
+    _, rgba, before, _ = world
+    away = pick(before, [0])
+    away.parameters[0, -1] = 30.0
+    result = PhotometricFitter(model, LIGHT).fit(rgba[:1], away)
+    assert not result.fitted.any() and np.isfinite(result.coefficients).all()
+
+
+def test_models_without_components(rng):
+    bare = half_ellipsoid(components=(0, 0, 0))
+    coeff = faces(bare, 1)
+    result = PhotometricFitter(bare, LIGHT).fit(photos(bare, coeff), landmarks(bare, coeff, noise=1.0))
+    assert result.fitted.all()
+    assert np.abs(result.coefficients - coeff).max() < 0.4
+
+
+def test_wrong_shapes_and_empty_batches(model, world):
+    _, rgba, before, _ = world
+    fitter = PhotometricFitter(model, LIGHT)
+    for wrong in (rgba[:1], rgba[..., :3], rgba[:, :100], rgba[0]):
+        with pytest.raises(ValueError, match="rgba must have shape"):
+            fitter.fit(wrong, before)
+    empty = fitter.fit(np.zeros((0, 64, 64, 4), np.float32), pick(before, []))
+    assert empty.coefficients.shape == (0, model.coefficient_count)
