@@ -177,7 +177,6 @@ def test(config: Config, args) -> int:
     from facegcn.reconstruction.results import log_summary, prepare_output
     from facegcn.runs import RunFolder
     from model import build_face_model
-    from utils import init_sampling
 
     if args.face is not None and (args.input is None or args.segmented):
         raise UserError("--face chooses among the faces of photos: it goes with --input, and not with --segmented")
@@ -196,11 +195,9 @@ def test(config: Config, args) -> int:
     if texture_run is not None:
         texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
-    jobs, adjacency = _jobs(config, paths, morphable, args.segmented, face), None
-    if texture_run is None:
-        hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
-        adjacency = hierarchy.adjacencies[0]
-    reconstructor = Reconstructor(face_model, adjacency, output, _fitter(config, morphable), recognizers, args.debug)
+    jobs = _jobs(config, paths, morphable, args.segmented, face)
+    reconstructor = Reconstructor(face_model, output, _fitter(config, morphable), recognizers, args.debug,
+                                  config.detail)
     rows = reconstructor.run(jobs, config.test_batch_size)
     log_summary(rows, jobs, output, reconstructor.overview)
     return 0 if any(job.written for job in jobs) else 1

@@ -115,6 +115,10 @@ class Config:
     delit: bool = setting(True, OURS)
     #: With delit, it also sees the mirrored vertex's.
     mirror: bool = setting(True, OURS)
+    #: The photo's colours count by viewing angle and likelihood.
+    trust: bool = setting(True, OURS)
+    #: With delit, the refiner also sees the coarse albedo completed with the seen colours.
+    completed: bool = setting(True, OURS)
     #: The fine face's light is fitted anew to its albedo.
     relight: bool = setting(True, OURS)
     #: Width of the ellipse that takes the skin mask's border off, pixels, odd.
@@ -123,6 +127,9 @@ class Config:
     visibility: str = setting("depth", OURS, choices=("depth", "normal"))
     #: Of the photo's colours: bilinear [ours]; released: half a pixel off [released code].
     sampling: str = setting("bilinear", OURS, choices=("bilinear", "released"))
+
+    #: Behind the network, fine detail of the photo is added to the albedo, in test mode.
+    detail: bool = setting(True, OURS)
 
     # ---- training of the texture networks
     #: paper: the pixel loss is trained; released: it is logged only.

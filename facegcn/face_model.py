@@ -6,11 +6,13 @@ Letters: B images, E embedding width, N vertices of the template, K coefficients
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from facegcn import camera
+from facegcn.completion import TextureCompletion, angle_weight, likelihood_weight
 from facegcn.geometry import rotate, vertex_normals
 from facegcn.lighting import fit_light, shading
 from facegcn.rasterizer import rasterize
@@ -34,8 +36,8 @@ class FaceModel:
 
     Args:
         morphable: a facegcn.morphable.MorphableModel.
-        texture_network: from ``model.build_texture_network``; None gives coarse results only
-            (``fine_*`` then equal ``coarse_*``).
+        texture_network: from ``model.build_texture_network``; without one the fine texture is the completed one
+            (``completed``), else the coarse one.
         regressor: RGB -> [coefficients, features], see facegcn.networks.regressor; needed by ``regress`` only.
         image_size: width and height of the aligned crop, pixels.
         visibility: ``depth`` (facing the camera, nothing in front) or ``normal`` (facing only,
@@ -44,6 +46,10 @@ class FaceModel:
             divided by the estimated shading. Ours.
         mirror: with ``delit``, the refiner sees fourteen: also the de-lit colour of the mirrored vertex, and
             whether the photo shows that; a side that is turned away can then be like the other. Ours.
+        trust: the photo's colours count by the angle at which they are seen, and less where they are unlike what the
+            coarse face explains (``completion``). Ours.
+        completed: with ``delit``, the refiner also sees the coarse albedo completed with the seen colours
+            (``completion.TextureCompletion``). Ours.
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
         relight: the fine face is drawn in the light that best explains the photo with the fine
             albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
@@ -57,7 +63,7 @@ class FaceModel:
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
                  visibility="depth", delit=False, mirror=False, erosion=EROSION, relight=False, facenet=None,
-                 sampling="bilinear"):
+                 sampling="bilinear", trust=False, completed=False):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         if sampling not in SAMPLINGS:
@@ -69,6 +75,8 @@ class FaceModel:
         self.visibility = visibility
         self.delit = delit
         self.mirror = delit and mirror
+        self.trust = trust
+        self.completed = delit and completed
         self.erosion = erosion
         self.relight = relight
         self.facenet = facenet
@@ -133,19 +141,23 @@ class FaceModel:
         Returns:
             the dict of ``geometry`` and: ``coarse_texture``, ``fine_texture`` (B, N, 3) albedo,
             ``coarse_color``, ``fine_color`` (B, N, 3) lit, ``projected_color`` (B, N, 4): colour of
-            the photo at each vertex and visible 0 / 1, ``skin_mask`` (B, H, W, 1) without its
+            the photo at each vertex times visible, and visible in [0, 1], or the trust in it; with ``completed``
+            ``completed_texture`` (B, N, 3); ``skin_mask`` (B, H, W, 1) without its
             border, ``coarse_render``, ``fine_render``
             (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
         """
         outputs = self.geometry(coeff)
         visible = self._visible(outputs, visibility or self.visibility)
         outputs["skin_mask"] = mask = eroded_mask(tf.convert_to_tensor(rgba, tf.float32)[..., 3:], self.erosion)
-        outputs["projected_color"] = sampled = sample_colors(
-            rgba, outputs["projected"], visible, mask, self.sampling)
+        sampled, seen = self._seen(outputs, rgba, visible, mask)
+        outputs["projected_color"] = sampled
         outputs["fine_texture"] = outputs["coarse_texture"]
+        if self.completed:
+            outputs["fine_texture"] = outputs["completed_texture"] = self._completion(
+                outputs["coarse_texture"], seen, sampled[..., 3])
         if self.texture_network is not None:
             outputs["fine_texture"] = self.texture_network(
-                [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled)], training=training)
+                [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled, seen)], training=training)
         for kind in ("coarse", "fine"):
             albedo, light = outputs[f"{kind}_texture"] * 0.5 + 0.5, outputs["shading"]
             if kind == "fine" and self.relight:
@@ -170,20 +182,37 @@ class FaceModel:
         return facing * depth_visible(outputs["world"], outputs["projected"], self.morphable.triangles,
                                       outputs["rasterization"])
 
-    def _refiner_input(self, outputs, sampled):
+    def _seen(self, outputs, rgba, visible, mask):
+        """``projected_color`` (B, N, 4), and the de-lit colours (B, N, 3) in [-1, 1], 0 where nothing is seen."""
+        weight = visible * angle_weight(outputs["normals"]) if self.trust else visible
+        sampled = sample_colors(rgba, outputs["projected"], weight, mask, self.sampling)
+        if not self.delit:
+            return sampled, None
+        seen = tf.math.divide_no_nan(delit_colors(sampled, outputs["shading"]), sampled[..., 3:])
+        if self.trust:
+            sampled *= likelihood_weight(outputs["coarse_texture"], seen)[..., None]
+        return sampled, seen
+
+    def _refiner_input(self, outputs, sampled, seen):
         """(B, N, C): coarse albedo, sampled colour, visible; and what else ``refiner_channels`` counts."""
         channels = [outputs["coarse_texture"], sampled]
         if self.delit:
-            channels.append(delit_colors(sampled, outputs["shading"]))
+            channels.append(seen * sampled[..., 3:])
         if self.mirror:
-            seen = tf.concat([channels[-1], sampled[..., 3:]], axis=-1)
-            channels.append(tf.gather(seen, mirror_index(self.morphable), axis=1))
+            own = tf.concat([channels[-1], sampled[..., 3:]], axis=-1)
+            channels.append(tf.gather(own, mirror_index(self.morphable), axis=1))
+        if self.completed:
+            channels.append(outputs["completed_texture"])
         return tf.concat(channels, axis=-1)
+
+    @functools.cached_property
+    def _completion(self):
+        return TextureCompletion(self.morphable.triangles, mirror_index(self.morphable))
 
     @property
     def refiner_channels(self) -> int:
-        """What the refiner sees of each vertex: 7, 10 with de-lit colours, 14 with the mirrored vertex's as well."""
-        return 7 + 3 * self.delit + 4 * self.mirror
+        """What the refiner sees of each vertex: 7; 3 more are de-lit colours, 4 the mirrored vertex's, 3 completed."""
+        return 7 + 3 * self.delit + 4 * self.mirror + 3 * self.completed
 
 
 def mirror_index(morphable) -> np.ndarray:

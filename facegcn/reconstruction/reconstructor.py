@@ -18,11 +18,10 @@ from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
 from facegcn.photos.packed_photos import to_network_range
 from facegcn.reconstruction import evaluation
-from facegcn.reconstruction.completion import color_trust, complete_texture
+from facegcn.reconstruction.detail import DetailStep
 from facegcn.reconstruction.jobs import Job, Photo
 from facegcn.reconstruction.results import Overview, shown
 from facegcn.report import overlay, to_uint8, write_png
-from facegcn.sampling import delit_colors
 from facegcn.training.encoding import PhotoEncoder
 
 _TRAINED = "texture network"
@@ -41,22 +40,24 @@ class Reconstructor:
 
     Args:
         face_model: with a regressor; without a texture network the coarse texture is completed
-            with the colours seen in the photo (facegcn.reconstruction.completion).
-        adjacency: (N, N) sparse adjacency of the template, for the completion.
+            with the colours seen in the photo, where the model has ``completed``.
         output: folder; made when absent.
         fitter: fits the regressed coefficients to the photo (``fitting.CoefficientFitter``); None = they stay.
         recognizers: measure identity (facegcn.identity.recognizers.load_recognizers); none by default.
         debug: show the traceback of each failure.
+        detail: fine detail of the photo is added behind the network (facegcn.reconstruction.detail).
 
     Attributes:
         overview: pages of pictures of the first photos, ``results.Overview``.
     """
 
-    def __init__(self, face_model, adjacency, output: str, fitter=None, recognizers=None, debug: bool = False):
-        self._model, self._adjacency, self._output = face_model, adjacency, output
+    def __init__(self, face_model, output: str, fitter=None, recognizers=None, debug: bool = False, detail=False):
+        self._model, self._output = face_model, output
         self._recognizers, self._debug = recognizers or {}, debug
         self._encode = PhotoEncoder(face_model, fitter)
         self._completed = face_model.texture_network is None
+        morphable = face_model.morphable
+        self._detail = DetailStep(morphable.triangles, morphable.vertex_count) if detail else None
         os.makedirs(output, exist_ok=True)
         self.overview = Overview(output, _HEADINGS)
 
@@ -161,18 +162,21 @@ class Reconstructor:
         return camera.to_pixels(points, self._model.image_size).numpy()
 
     def _reconstruct(self, rgba, coeff, embedding):
-        """FaceModel.reconstruct, with the completed texture in place of the network's when untrained."""
+        """FaceModel.reconstruct, and the detail step behind it."""
         outputs = self._model.reconstruct(rgba, coeff, embedding)
-        if self._completed:
-            visible = outputs["projected_color"][..., 3:]
-            # De-lit colours come times visible.
-            seen = tf.math.divide_no_nan(delit_colors(outputs["projected_color"], outputs["shading"]), visible)
-            trust = color_trust(outputs["coarse_texture"], seen, visible[..., 0], outputs["normals"])
-            fine = complete_texture(outputs["coarse_texture"], seen, trust, self._adjacency,
-                                    self._model.morphable.symmetry_pairs)
-            lit = tf.clip_by_value((fine * 0.5 + 0.5) * outputs["shading"], 0.0, 1.0)
-            outputs.update(fine_texture=fine, fine_color=lit * 2.0 - 1.0,
-                           fine_render=self._model.render(outputs["rasterization"], lit))
+        if self._detail is None:
+            return outputs
+        raster = outputs["rasterization"]
+        shading = outputs.get("fine_shading", outputs["shading"])
+        rgba, ids, barycentrics, albedo, shading, normals = (np.asarray(array) for array in (
+            rgba, raster.triangle_ids, raster.barycentrics, outputs["fine_texture"], shading, outputs["normals"]))
+        found = [self._detail(albedo[i] * 0.5 + 0.5, shading[i], normals[i, :, 2], rgba[i, ..., :3] * 0.5 + 0.5,
+                              rgba[i, ..., 3] > 0.5, ids[i], barycentrics[i])
+                 for i in range(len(rgba))]
+        fine = np.stack([detail.albedo for detail in found])
+        lit = np.clip(fine * shading * np.stack([detail.light for detail in found]), 0.0, 1.0).astype(np.float32)
+        outputs.update(fine_texture=(fine * 2.0 - 1.0).astype(np.float32), fine_color=lit * 2.0 - 1.0,
+                       fine_render=self._model.render(raster, lit))
         return outputs
 
     def _side_view(self, outputs, coeff):

@@ -1,0 +1,100 @@
+"""The detail step behind the texture network: what the photo shows sharply, without its light and its occluders.
+
+Ours. The network knows what faces are like and smooths what it is not sure of; the photo knows pores, lashes and moles.
+Of the vertex colours that reproduce the photo best, the fine scales that the network's face lacks go into the albedo,
+where the camera sees the face well; broad differences are light that the nine harmonics cannot hold, such as cast
+shadows, and stay in the lit colours. Letters: N vertices, F triangles, H W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg
+
+from facegcn.completion import vertex_adjacency
+
+STRENGTH = 0.6  # share of the detail that is believed, where the surface faces the camera
+_BROAD, _FINE = 60, 6  # rounds of smoothing from which on a difference is light; that light itself has
+_GREATEST = 1.2  # logarithm of the factor by which detail may change an albedo
+_GREATEST_LIGHT = 1.0  # and local light a shading
+_HOLD = 0.05  # pull of each vertex to its colour before, against one pixel
+_DARKEST, _BRIGHTEST, _DARKEST_SHADING = 0.02, 1.3, 0.1
+_LEAST_PIXELS = 0.25  # of a vertex that is half believed
+_ITERATIONS = 20
+
+
+class Detail(NamedTuple):
+    """What the step finds.
+
+    Attributes:
+        albedo: (N, 3) in [0, 1], with detail.
+        light: (N, 3) factor of the shading that the harmonics lack; 1 where nothing is seen.
+    """
+
+    albedo: np.ndarray
+    light: np.ndarray
+
+
+class DetailStep:
+    """Adds the photo's detail to textures of one template.
+
+    Args:
+        triangles: (F, 3).
+        vertex_count: N.
+    """
+
+    def __init__(self, triangles, vertex_count: int):
+        self._triangles = np.asarray(triangles)
+        average = vertex_adjacency(triangles, vertex_count) + sp.identity(vertex_count, np.float32, "csr")
+        self._average = sp.diags(1.0 / np.asarray(average.sum(axis=1)).ravel()).astype(np.float32) @ average
+
+    def __call__(self, albedo, shading, facing, photo, mask, ids, barycentrics) -> Detail:
+        """One face.
+
+        Args:
+            albedo: (N, 3) of the network, in [0, 1].
+            shading: (N, 3), see ``lighting.shading``.
+            facing: (N,) the normal's z.
+            photo: (H, W, 3) in [0, 1].
+            mask: (H, W) bool, skin.
+            ids: (H, W) triangle of each pixel, -1 = none.
+            barycentrics: (H, W, 3) of each pixel.
+        """
+        albedo = np.clip(np.asarray(albedo, np.float32), _DARKEST, 1.0)
+        shading = np.maximum(np.asarray(shading, np.float32), _DARKEST_SHADING)
+        wanted, visible = self._reproduced(albedo * shading, photo, mask & (ids >= 0), ids, barycentrics)
+        seen = visible * np.clip(facing, 0.0, 1.0)
+        missing = _log(wanted) - np.log(albedo * shading)
+        fine = missing - self._smooth(missing, seen, _BROAD)
+        detailed = np.clip(albedo * np.exp(
+            STRENGTH * seen[:, None] * np.clip(fine, -_GREATEST, _GREATEST)), 0.0, 1.0)
+        left = _log(wanted) - np.log(np.maximum(detailed, _DARKEST) * shading)
+        local = self._smooth(left, visible, _FINE) * visible[:, None]
+        return Detail(detailed, np.exp(np.clip(local, -_GREATEST_LIGHT, _GREATEST_LIGHT)))
+
+    def _reproduced(self, colors, photo, mask, ids, barycentrics):
+        """Vertex colours (N, 3) near ``colors`` whose picture is nearest to the photo: regularised least squares; and
+        how far (N,) they follow from it, in [0, 1]."""
+        corners = self._triangles[ids[mask]]
+        rows = np.repeat(np.arange(len(corners)), 3)
+        drawing = sp.csr_matrix((barycentrics[mask].astype(np.float32).ravel(), (rows, corners.ravel())),
+                                (len(corners), len(colors)))
+        normal = (drawing.T @ drawing + _HOLD * sp.identity(len(colors), np.float32)).tocsr()
+        right = drawing.T @ (np.asarray(photo, np.float32)[mask] - drawing @ colors)
+        change = [scipy.sparse.linalg.cg(normal, right[:, c], rtol=1e-3, maxiter=_ITERATIONS)[0] for c in range(3)]
+        pixels = drawing.T @ np.ones(len(corners), np.float32)  # that each vertex has a share in
+        return colors + np.stack(change, axis=1), pixels / (pixels + _LEAST_PIXELS)
+
+    def _smooth(self, values, weight, rounds):
+        """Values (N, 3) averaged over ever wider neighbourhoods, each by its weight (N,)."""
+        both = np.concatenate([values * weight[:, None], weight[:, None]], axis=1).astype(np.float32)
+        for _ in range(rounds):
+            both = self._average @ both
+        return both[:, :3] / np.maximum(both[:, 3:], 1e-6)
+
+
+def _log(colors):
+    return np.log(np.clip(colors, _DARKEST, _BRIGHTEST))
