@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 from facegcn.photos.alignment import AlignedPhoto
+from facegcn.photos.face_mask import face_mask
+from facegcn.photos.mask_shapes import ellipse, fill_holes, hull, main_parts, morph
 
 # Proportions of a face in decimetre, from the middle between the eyes: right, down. Axes are half axes of ellipses.
 _EYE_DISTANCE, _MOUTH_DROP = 0.65, 0.70  # between the pupils [mean of adults 0.63]; from there down to the mouth
@@ -98,16 +100,16 @@ def skin_mask(image: np.ndarray, points: np.ndarray, landmarks: np.ndarray | Non
     doubt = 1.0 + _EDGE_DOUBT * radius ** 2 + np.where(drop < -_FOREHEAD_START, _FRINGE_DOUBT * contrast, 0.0)
     near = _distance(levels, _gaussians(levels, seeds)) * doubt < _NEAR
     skin = (radius < 1.0) & near & ~_thin_dark(levels[..., 0], frame)
-    skin = _morph(_fill_holes(skin, _SPOT * area), cv2.MORPH_OPEN, _SLIVER * frame.unit)
-    skin = _fill_holes(_main_parts(skin, np.any(seeds, axis=0), _SMALL_PART * area), _SPOT * area)
+    skin = morph(fill_holes(skin, _SPOT * area), cv2.MORPH_OPEN, _SLIVER * frame.unit)
+    skin = fill_holes(main_parts(skin, np.any(seeds, axis=0), _SMALL_PART * area), _SPOT * area)
     if keep_features:
         beard = (drop > _BEARD_TOP) & (radius < _BEARD_RADIUS)
-        skin = _fill_holes(skin | _features(frame, skin, landmarks) | beard, _SMALL_HOLE * area)
+        skin = fill_holes(skin | _features(frame, skin, landmarks) | beard, _SMALL_HOLE * area)
     return np.where(skin, 255, 0).astype(np.uint8)
 
 
 def crop_mask(aligned: AlignedPhoto, keep_features: bool = True) -> np.ndarray:
-    """The estimated skin mask of an aligned photo.
+    """The estimated mask of an aligned photo: by its dense landmarks where it has them, else ``skin_mask``.
 
     A photo's transparency says where the picture is, not where skin is: a cut-out head has hair.
 
@@ -119,6 +121,10 @@ def crop_mask(aligned: AlignedPhoto, keep_features: bool = True) -> np.ndarray:
         (size, size) uint8, 0 or 255; 0 where the photo ends.
     """
     crop = aligned.crop
+    if aligned.dense is not None:
+        found = face_mask(crop.image, aligned.dense, keep_features)
+        if found is not None:
+            return np.where(found & crop.inside, 255, 0).astype(np.uint8)
     return skin_mask(crop.image, aligned.points, aligned.landmarks, keep_features) * crop.inside
 
 
@@ -131,7 +137,7 @@ def _local_contrast(luma: np.ndarray) -> np.ndarray:
 
 def _thin_dark(luma: np.ndarray, frame: _Frame) -> np.ndarray:
     """(H, W) bool: dark lines and spots on brighter ground: brows, lashes, glasses' frames, strands."""
-    ground = cv2.morphologyEx(luma, cv2.MORPH_CLOSE, _ellipse(_THIN * frame.unit))
+    ground = cv2.morphologyEx(luma, cv2.MORPH_CLOSE, ellipse(_THIN * frame.unit))
     return luma < _THIN_DARK * ground
 
 
@@ -177,41 +183,10 @@ def _distance(levels: np.ndarray, gaussians: list[tuple[np.ndarray, np.ndarray]]
     return nearest
 
 
-def _morph(mask: np.ndarray, operation: int, width: float) -> np.ndarray:
-    """OpenCV morphology of a bool mask with an ellipse of ``width`` pixels."""
-    return cv2.morphologyEx(mask.astype(np.uint8), operation, _ellipse(width)) > 0
-
-
-def _ellipse(width: float) -> np.ndarray:
-    """Structuring element of odd width, 3 pixels at least."""
-    width = 2 * max(1, round((width - 1) / 2)) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-
-
-def _main_parts(mask: np.ndarray, seed: np.ndarray, smallest: float) -> np.ndarray:
-    """The connected parts of a mask that touch the seed or have at least ``smallest`` pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    kept = stats[:, 4] >= smallest
-    kept[np.unique(labels[seed])] = True
-    kept[0] = False  # label 0 is the background
-    return kept[labels]
-
-
-def _fill_holes(mask: np.ndarray, largest: float) -> np.ndarray:
-    """The mask with enclosed holes of up to ``largest`` pixels filled."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
-    height, width = mask.shape
-    left, top, wide, high, area = (stats[:, i] for i in range(5))
-    enclosed = (left > 0) & (top > 0) & (left + wide < width) & (top + high < height)
-    small = enclosed & (area <= largest)
-    small[0] = False  # label 0 is the mask itself
-    return mask | small[labels]
-
-
 def _features(frame: _Frame, skin: np.ndarray, landmarks: np.ndarray | None) -> np.ndarray:
     """(H, W) bool: mouth and nostrils, and the eyes and brows that nothing covers."""
     shape = skin.shape
-    gaps = _morph(skin, cv2.MORPH_CLOSE, _GAP * frame.unit)
+    gaps = morph(skin, cv2.MORPH_CLOSE, _GAP * frame.unit)
     nostrils = frame.ellipse(shape, frame.nose + _NOSTRIL_DROP * frame.unit * frame.down, _NOSTRIL_AXES)
     regions = [_mouth(frame, shape, landmarks), nostrils]
     for side, eye in enumerate(frame.eyes):
@@ -222,26 +197,19 @@ def _features(frame: _Frame, skin: np.ndarray, landmarks: np.ndarray | None) -> 
     return np.any(regions, axis=0)
 
 
-def _hull(shape, points: np.ndarray, margin: float) -> np.ndarray:
-    """(H, W) bool: the convex hull of points, widened by ``margin`` pixels."""
-    canvas = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(canvas, cv2.convexHull(np.rint(points - 0.5).astype(np.int32)), 1)
-    return cv2.dilate(canvas, _ellipse(2 * margin + 1)) > 0
-
-
 def _eye(frame, shape, landmarks, side) -> np.ndarray:
     if landmarks is None:
         return frame.ellipse(shape, frame.eyes[side], _EYE_AXES)
-    return _hull(shape, landmarks[36 + 6 * side:42 + 6 * side], _EYE_MARGIN * frame.unit)
+    return hull(shape, landmarks[36 + 6 * side:42 + 6 * side], _EYE_MARGIN * frame.unit)
 
 
 def _brow(frame, shape, landmarks, side) -> np.ndarray:
     if landmarks is None:
         return frame.ellipse(shape, frame.eyes[side] - _BROW_RISE * frame.unit * frame.down, _BROW_AXES)
-    return _hull(shape, landmarks[17 + 5 * side:22 + 5 * side], _BROW_MARGIN * frame.unit)
+    return hull(shape, landmarks[17 + 5 * side:22 + 5 * side], _BROW_MARGIN * frame.unit)
 
 
 def _mouth(frame, shape, landmarks) -> np.ndarray:
     if landmarks is None:
         return frame.ellipse(shape, frame.mouth, _MOUTH_AXES)
-    return _hull(shape, landmarks[48:60], _MOUTH_MARGIN * frame.unit)
+    return hull(shape, landmarks[48:60], _MOUTH_MARGIN * frame.unit)
