@@ -6,12 +6,12 @@ Minimised over the unknowns u of ``photometric_terms`` is
     sum_v w_v rho(|r_v| / noise) + (x - x_l)' P_l (x - x_l) + |tex|^2 + (gamma - g)' P_g (gamma - g)
 
 with the posterior of the landmark fit (x_l, P_l) and the distribution of lights (g, P_g) as priors, so that each source
-weighs as much as it knows. rho is Cauchy's function (iteratively reweighted least squares): eyes, glasses, hands and
-hair that the model cannot explain lose their weight. Neighbouring residuals err alike, so all of them together count as
-``EVIDENCE`` independent ones; with more the fit believes shadows to be shape.
+weighs as much as it knows. rho is Geman and McClure's function (iteratively reweighted least squares): glasses, hands
+and hair that the model cannot explain lose their weight. Neighbouring residuals err alike, so all of them together
+count as ``EVIDENCE`` independent ones; with more the fit believes shadows to be shape.
 
-Sources: Blanz and Vetter 1999 (the joint fit and its priors); Holland and Welsch 1977 (Cauchy's weights, constants of
-robust estimators); Beaton and Tukey 1974 (the biweight). Letters: B photos, N vertices, S that take part, U unknowns,
+Sources: Blanz and Vetter 1999 (the joint fit and its priors); Geman and McClure 1985 (rho); Beaton and Tukey 1974 (the
+biweight); Holland and Welsch 1977 (its constant). Letters: B photos, N vertices, S that take part, U unknowns,
 K coefficients, H pixels.
 """
 
@@ -35,6 +35,7 @@ SIZE = int(CROP_PIXELS)  # photos are fitted at this width, whatever they come i
 VERTICES = 1300  # that take part: twice as many brought nothing
 BLURS = (2.0, 2.0, 1.0, 1.0, 1.0)  # pixels, standard deviation, by round: first features a little off are found, too
 NOISE = 0.05  # of a colour, in [0, 1], standard deviation of a channel
+ROBUST = 2.0  # standard deviations at which a residual has a quarter of its weight
 EVIDENCE = 600.0  # vertices' worth of independent residuals that a face in full view is
 _FULL_VIEW = 0.25  # mean of facing over those that take part where a face is seen in full; less of it is less evidence
 _DAMPING = 1e-3  # share of the Hessian's diagonal
@@ -266,8 +267,8 @@ class _Layers:
 
 
 def _weights(errors, towards, participants):
-    """Weights (R,) of residuals (R, 3): Cauchy's times the viewing angle's, of all together the evidence of what part
-    of a face is seen."""
-    lengths = np.sqrt((errors ** 2).mean(axis=1)) / NOISE
+    """Weights (R,) of residuals (R, 3): Geman and McClure's times the viewing angle's; without the former they sum up
+    to the evidence of what part of a face is seen."""
+    squares = (errors ** 2).mean(axis=1) / (ROBUST * NOISE) ** 2
     share = min(towards.sum() / (_FULL_VIEW * participants), 1.0)
-    return towards / (1 + lengths ** 2) * (EVIDENCE * share / (3 * NOISE ** 2 * towards.sum()))
+    return towards / (1 + squares) ** 2 * (EVIDENCE * share / (3 * NOISE ** 2 * towards.sum()))

@@ -23,6 +23,7 @@ from facegcn.landmark_fitting import POSE_SIZE, rotation
 from facegcn.lighting import AMBIENT_OFFSET, HARMONICS, ORDER_FACTORS
 
 LIGHT_SIZE = 3 * HARMONICS
+_WHITE = 0.97  # a photo's channel from which on it may be clipped: a model that is brighter is not wrong there
 _LEAST_LENGTH = 1e-10  # of a normal before it is normalised
 
 
@@ -147,7 +148,7 @@ class ColorTerms:
                 pixel.
 
         Returns:
-            (R, 3) and (R, 3, U), float32.
+            (R, 3) and (R, 3, U), float32; both 0 where the photo is overexposed and the face brighter.
         """
         _, angles, _, _, light = self.split(u)
         errors, albedo, values, slopes, shading = self.errors(u, place, rows, layers[:, :3])
@@ -167,6 +168,8 @@ class ColorTerms:
         for channel in range(3):
             start = lit + channel * HARMONICS
             jacobian[:, channel, start:start + HARMONICS] = albedo[:, channel, None] * values
+        open_end = (layers[:, :3] > _WHITE) & (errors > 0)
+        errors[open_end], jacobian[open_end] = 0.0, 0.0
         return errors, jacobian
 
 

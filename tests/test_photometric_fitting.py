@@ -133,6 +133,17 @@ def test_derivatives_equal_finite_differences(model, block):
         np.testing.assert_allclose(jacobian[..., k], wanted, atol=0.01 * scale)
 
 
+def test_an_overexposed_photo_bounds_the_face_from_below_only(model):
+    terms = ColorTerms(model, np.arange(model.vertex_count), SIZE)
+    u, rows = np.zeros(terms.unknowns), np.arange(model.vertex_count)
+    place, layers = terms.place(u), np.zeros((len(rows), 10), np.float32)
+    u[-27:] = np.tile([0.9, 0, 0, 0, 0, 0, 0, 0, 0], 3)  # brighter than white on fair skin
+    layers[:, :3] = 1.0
+    errors, jacobian = terms.linearised(u, place, rows, layers)
+    assert (errors <= 0).all() and (errors < 0).any()
+    assert not jacobian[errors == 0].any() and jacobian[errors < 0].any(axis=-1).all()
+
+
 def test_photo_layers_hold_the_derivatives_of_a_smooth_photo():
     rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
