@@ -1,8 +1,8 @@
 """What a photo says of a whole face's albedo: how far each seen colour is trusted, and the smoothest completion.
 
 Ours. De-lit photo colours replace the coarse albedo where the camera sees the face well; their difference from the
-coarse albedo spreads smoothly over the mesh, and to the mirrored vertex, where it does not. The texture network sees
-the completion; without a network it is the fine texture. Letters: B photos, N vertices.
+coarse albedo spreads smoothly over the mesh, and to the mirrored vertex, where it does not: the fine
+texture without a network. Letters: B photos, N vertices.
 
 The constants were chosen on 32 validation portraits of the demo world so that skin which the portrait hides is no
 worse than the coarse face's, and seen skin as good as can be under that condition.

@@ -117,8 +117,6 @@ class Config:
     mirror: bool = setting(True, OURS)
     #: The photo's colours count by viewing angle and likelihood.
     trust: bool = setting(True, OURS)
-    #: With delit, the refiner also sees the coarse albedo completed with the seen colours.
-    completed: bool = setting(True, OURS)
     #: The fine face's light is fitted anew to its albedo.
     relight: bool = setting(True, OURS)
     #: Width of the ellipse that takes the skin mask's border off, pixels, odd.
@@ -158,6 +156,8 @@ class Config:
     identity_weight: float = setting(0.2, PAPER, least=0)
     #: Of the distance from the true albedo, on made portraits only.
     truth_weight: float = setting(3.0, OURS, least=0)
+    #: Of its distance from the truth in the light and pose of a second picture, on made portraits only.
+    second_view_weight: float = setting(0.0, OURS, least=0)
     #: Of the symmetry loss.
     symmetry_weight: float = setting(0.5, RELEASED, least=0)
     #: Of the variance loss.

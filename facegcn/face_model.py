@@ -36,8 +36,8 @@ class FaceModel:
 
     Args:
         morphable: a facegcn.morphable.MorphableModel.
-        texture_network: from ``model.build_texture_network``; without one the fine texture is the completed one
-            (``completed``), else the coarse one.
+        texture_network: from ``model.build_texture_network``; without one the fine texture is the coarse one, with
+            ``delit`` completed with the seen colours (``completion.TextureCompletion``).
         regressor: RGB -> [coefficients, features], see facegcn.networks.regressor; needed by ``regress`` only.
         image_size: width and height of the aligned crop, pixels.
         visibility: ``depth`` (facing the camera, nothing in front) or ``normal`` (facing only,
@@ -48,8 +48,6 @@ class FaceModel:
             whether the photo shows that; a side that is turned away can then be like the other. Ours.
         trust: the photo's colours count by the angle at which they are seen, and less where they are unlike what the
             coarse face explains (``completion``). Ours.
-        completed: with ``delit``, the refiner also sees the coarse albedo completed with the seen colours
-            (``completion.TextureCompletion``). Ours.
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
         relight: the fine face is drawn in the light that best explains the photo with the fine
             albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
@@ -63,7 +61,7 @@ class FaceModel:
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
                  visibility="depth", delit=False, mirror=False, erosion=EROSION, relight=False, facenet=None,
-                 sampling="bilinear", trust=False, completed=False):
+                 sampling="bilinear", trust=False):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         if sampling not in SAMPLINGS:
@@ -76,7 +74,6 @@ class FaceModel:
         self.delit = delit
         self.mirror = delit and mirror
         self.trust = trust
-        self.completed = delit and completed
         self.erosion = erosion
         self.relight = relight
         self.facenet = facenet
@@ -141,9 +138,8 @@ class FaceModel:
         Returns:
             the dict of ``geometry`` and: ``coarse_texture``, ``fine_texture`` (B, N, 3) albedo,
             ``coarse_color``, ``fine_color`` (B, N, 3) lit, ``projected_color`` (B, N, 4): colour of
-            the photo at each vertex times visible, and visible in [0, 1], or the trust in it; with ``completed``
-            ``completed_texture`` (B, N, 3); ``skin_mask`` (B, H, W, 1) without its
-            border, ``coarse_render``, ``fine_render``
+            the photo at each vertex times visible, and visible in [0, 1], or the trust in it;
+            ``skin_mask`` (B, H, W, 1) without its border, ``coarse_render``, ``fine_render``
             (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
         """
         outputs = self.geometry(coeff)
@@ -151,13 +147,13 @@ class FaceModel:
         outputs["skin_mask"] = mask = eroded_mask(tf.convert_to_tensor(rgba, tf.float32)[..., 3:], self.erosion)
         sampled, seen = self._seen(outputs, rgba, visible, mask)
         outputs["projected_color"] = sampled
-        outputs["fine_texture"] = outputs["coarse_texture"]
-        if self.completed:
-            outputs["fine_texture"] = outputs["completed_texture"] = self._completion(
-                outputs["coarse_texture"], seen, sampled[..., 3])
         if self.texture_network is not None:
             outputs["fine_texture"] = self.texture_network(
                 [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled, seen)], training=training)
+        elif self.delit:
+            outputs["fine_texture"] = self._completion(outputs["coarse_texture"], seen, sampled[..., 3])
+        else:
+            outputs["fine_texture"] = outputs["coarse_texture"]
         for kind in ("coarse", "fine"):
             albedo, light = outputs[f"{kind}_texture"] * 0.5 + 0.5, outputs["shading"]
             if kind == "fine" and self.relight:
@@ -201,8 +197,6 @@ class FaceModel:
         if self.mirror:
             own = tf.concat([channels[-1], sampled[..., 3:]], axis=-1)
             channels.append(tf.gather(own, mirror_index(self.morphable), axis=1))
-        if self.completed:
-            channels.append(outputs["completed_texture"])
         return tf.concat(channels, axis=-1)
 
     @functools.cached_property
@@ -211,8 +205,8 @@ class FaceModel:
 
     @property
     def refiner_channels(self) -> int:
-        """What the refiner sees of each vertex: 7; 3 more are de-lit colours, 4 the mirrored vertex's, 3 completed."""
-        return 7 + 3 * self.delit + 4 * self.mirror + 3 * self.completed
+        """What the refiner sees of each vertex: 7, 10 with de-lit colours, 14 with the mirrored vertex's as well."""
+        return 7 + 3 * self.delit + 4 * self.mirror
 
 
 def mirror_index(morphable) -> np.ndarray:

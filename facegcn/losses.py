@@ -221,6 +221,32 @@ def truth_loss(texture, truth) -> tf.Tensor:
     return tf.reduce_sum(distance) / (tf.reduce_sum(tf.cast(known, tf.float32)) + 1e-6)
 
 
+def second_view_loss(face_model, texture, truth, second) -> tf.Tensor:
+    """How far the albedo is from the truth as another picture of the same person would show it [ours].
+
+    Both are drawn with the shape, pose, expression and light of that picture, so that a texture which only copies the
+    first one pays for what it did not see and for the light it took along.
+
+    Args:
+        face_model: gives ``geometry`` and ``render``.
+        texture: fine albedo (B, N, 3) in [-1, 1].
+        truth: (B, N, 3), NaN for photos, whose true albedo nobody knows.
+        second: (B, K) coefficients of the other picture, NaN for photos.
+
+    Returns:
+        mean absolute distance of the drawn colours in [-1, 1], over the pixels that the face covers.
+    """
+    truth = tf.cast(truth, tf.float32)
+    known = tf.reduce_all(tf.math.is_finite(second), axis=-1) & tf.reduce_all(tf.math.is_finite(truth), axis=(1, 2))
+    geometry = face_model.geometry(tf.where(known[:, None], second, 0.0))
+    light = tf.maximum(geometry["shading"], 0.0)
+    truth = tf.where(known[:, None, None], truth, 0.0)
+    # One picture of the difference: drawing is linear in the colours.
+    drawn = face_model.render(geometry["rasterization"], (texture - truth) * 0.5 * light * 0.5 + 0.5)
+    weight = drawn[..., 3:] * tf.cast(known, tf.float32)[:, None, None, None]
+    return tf.math.divide_no_nan(tf.reduce_sum(tf.abs(drawn[..., :3]) * weight) * 2.0, 3.0 * tf.reduce_sum(weight))
+
+
 # ---------------------------------------------------------------- critic
 def critic_losses(critic, fake_render, rgba, share=None) -> dict[str, tf.Tensor]:
     """Terms of the critic's loss (WGAN-GP); the render is taken as given.

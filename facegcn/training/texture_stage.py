@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from facegcn.errors import log
@@ -20,6 +21,7 @@ from facegcn.losses import (
     generator_adversarial_loss,
     identity_loss,
     schedule,
+    second_view_loss,
     texture_losses,
     truth_loss,
 )
@@ -63,7 +65,7 @@ class TextureTrainer(keras.Model):
                            variance=config.variance_weight, pixel=config.pixel_weight,
                            losses=config.losses, schedule=config.schedule)
 
-    def generator_terms(self, rgba, coeff, embedding, truth=None, training: bool = False, seen=None):
+    def generator_terms(self, rgba, coeff, embedding, second=None, truth=None, training: bool = False, seen=None):
         """(loss terms, outputs of FaceModel.reconstruct) for a batch; arguments as in ``train_step``.
 
         ``seen`` is the embedding as the network gets it, with dropout; None = as it is.
@@ -74,6 +76,9 @@ class TextureTrainer(keras.Model):
         if truth is not None:
             terms["truth"] = truth_loss(outputs["fine_texture"], truth)
             terms["total"] += self._config.truth_weight * terms["truth"]
+            if self._config.second_view_weight:
+                terms["second_view"] = second_view_loss(self.face_model, outputs["fine_texture"], truth, second)
+                terms["total"] += self._config.second_view_weight * terms["second_view"]
         return terms, outputs
 
     def _identity(self, outputs, rgba, embedding):
@@ -84,7 +89,8 @@ class TextureTrainer(keras.Model):
         return identity_loss(embedding[:, -facenet.feature_count:], facenet(overlay(outputs["fine_render"], rgba)))
 
     def train_step(self, batch):
-        """Batch: (rgba, coeff, embedding), and the true albedo (B, N, 3) where made portraits take part."""
+        """Batch: (rgba, coeff, embedding); where made portraits take part, also the coefficients of another picture of
+        each person (B, K) and the true albedo (B, N, 3), both NaN for photos."""
         rgba, coeff, embedding, *truth = batch
         seen = embedding
         if self._config.drop_rate:
@@ -259,8 +265,8 @@ class _Data:
     def training(self, step: int) -> tf.data.Dataset:
         """Endless batches, from that of training step ``step`` on."""
         def series(packed, encoding):
-            return lambda first: packed.examples(packed.splits["train"], encoding, self._config.seed, first,
-                                                 self._truth_vertices)
+            return lambda first: packed.examples(packed.splits["train"], self._arrays(packed, encoding),
+                                                 self._config.seed, first, self._truth_vertices)
 
         first = step * self._config.batch_size
         photos = series(self._packed, self._encoding)
@@ -271,9 +277,16 @@ class _Data:
         """The held-out photos once; None without any."""
         if not self.validation_steps:
             return None
-        examples = self._packed.examples(self._packed.splits["val"], self._encoding,
+        examples = self._packed.examples(self._packed.splits["val"], self._arrays(self._packed, self._encoding),
                                          truth_vertices=self._truth_vertices)
         return batches(examples, self._config.batch_size)
+
+    def _arrays(self, packed, encoding):
+        """What each example holds beside its picture, but for the true albedo."""
+        if not self._truth_vertices:
+            return encoding
+        unknown = np.broadcast_to(np.float32(np.nan), encoding.coeff.shape)
+        return *encoding, unknown if packed.second is None else packed.second
 
     def faces(self):
         """Photos, coefficients and embeddings of the faces that every sheet shows."""
