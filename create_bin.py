@@ -37,6 +37,8 @@ def parse_arguments(arguments=None):
                         "demo world its made portraits)")
     source.add_argument("--photos", metavar="DIR", help="raw photos; their crops are kept in crops-NAME beside "
                         "NAME.bin")
+    source.add_argument("--made", action="store_true", help="made portraits of the world's face model, as many as "
+                        "demo_portraits says")
     source.add_argument("--legacy-float32", metavar="FILE", help="convert a file of the released code's layout")
     add("--landmarks", metavar="FILE", help="with --photos: lines of a file name and x, y of 5 or 68 points, such as "
         "CelebA's list_landmarks_celeba.txt")
@@ -93,13 +95,13 @@ def pack_photos(config: Config, args, out: str):
     return packing.pack(paths, load, config, out, crops=crops)
 
 
-def pack_segmented(config: Config, folder: str | None, out: str):
-    """A folder of segmented PNGs -> packed file; without one, the config's, or the demo world's made portraits."""
+def pack_segmented(config: Config, folder: str | None, out: str, made: bool = False):
+    """A folder of segmented PNGs -> packed file; without one, the config's, or made portraits (the demo world's way)."""
     from facegcn.assets.worlds import ensure_demo_portraits
     from facegcn.photos import packing
     from utils import find_images
 
-    if folder is None and config.world == "demo":
+    if folder is None and (made or config.world == "demo"):
         paths = ensure_demo_portraits(config)
     elif folder is None:
         folder = config.path(config.images)
@@ -147,7 +149,7 @@ def run(args) -> int:
     elif args.legacy_float32:
         summary = pack_legacy(config, args.legacy_float32, out)
     else:
-        summary = pack_segmented(config, args.input, out)
+        summary = pack_segmented(config, args.input, out, args.made)
     log.info("%s", packing.report(summary))
     return 0 if summary.records else EXIT_NOTHING_PACKED
 
