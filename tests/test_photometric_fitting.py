@@ -1,5 +1,7 @@
 """Fitting to colours: derivatives, known faces found again, occluders found out, and what spoils photos."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -285,3 +287,15 @@ def test_wrong_shapes_and_empty_batches(model, world):
             fitter.fit(wrong, before)
     empty = fitter.fit(np.zeros((0, 64, 64, 4), np.float32), pick(before, []))
     assert empty.coefficients.shape == (0, model.coefficient_count)
+
+
+def test_as_many_vertices_take_part_whatever_the_model_and_none_without_a_surface():
+    small, large = half_ellipsoid(), half_ellipsoid(61, 81)
+    loose = dataclasses.replace(large, triangles=large.triangles[(large.triangles >= 500).all(axis=1)])
+    assert len(photometric_fitting._participants(small, 0)) == small.vertex_count
+    assert len(photometric_fitting._participants(large, 0)) == photometric_fitting.VERTICES
+    chosen = photometric_fitting._participants(loose, 0)
+    assert np.isin(chosen, loose.triangles).all() and (np.diff(chosen) > 0).all()
+    coeff = faces(loose, 1)
+    result = PhotometricFitter(loose, LIGHT).fit(photos(loose, coeff), landmarks(loose, coeff))
+    assert result.fitted.all() and np.isfinite(result.coefficients).all()
