@@ -96,7 +96,7 @@ def pack_photos(config: Config, args, out: str):
 
 
 def pack_segmented(config: Config, folder: str | None, out: str, made: bool = False):
-    """A folder of segmented PNGs -> packed file; without one, the config's, or made portraits (the demo world's way)."""
+    """A folder of segmented PNGs -> packed file; without one, the config's, or made portraits, as the demo world's."""
     from facegcn.assets.worlds import ensure_demo_portraits
     from facegcn.photos import packing
     from utils import find_images

@@ -98,8 +98,24 @@ def train(config: Config, args, begun: list) -> int:
     trainer = texture_stage.TextureTrainer(face_model, config, critic)
     log.info("stage render: %d epochs of %d photos, losses '%s'", config.epoch, split_sizes["train"], config.losses)
     texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
+    if config.fit:
+        _save_as_start(config, run, face_model)
     log.info("done; sample sheets are in %s", run.file("samples"))
     return 0
+
+
+def _save_as_start(config, run, face_model) -> None:
+    """Writes the run's texture network as starting weights."""
+    from facegcn.assets.landmark_embedding import ensure_embedding
+    from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
+    from mesh_sampling import to_arrays
+    from utils import init_sampling
+
+    morphable = face_model.morphable
+    hierarchy = StartingWeights(config.texture_start, morphable).hierarchy if config.texture_start else to_arrays(
+        init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir))
+    save_starting_weights(run.file("texture_start.npz"), face_model.texture_network, morphable, hierarchy,
+                          ensure_embedding(config, morphable).embedding)
 
 
 def _run_with_regressor(config, stage, morphable):
@@ -191,7 +207,7 @@ def test(config: Config, args) -> int:
     if texture_run is None:
         _name_other_runs(config)
     config = texture_run.with_architecture(config) if texture_run else config
-    face_model = build_face_model(config, morphable, with_texture=texture_run is not None)
+    face_model = build_face_model(config, morphable, bool(texture_run or config.texture_start))
     if texture_run is not None:
         texture_run.check_frozen(face_model)
     _load_trained(config, face_model, texture_run)
@@ -265,7 +281,9 @@ def _load_trained(config, face_model, texture_run) -> None:
         start = "its starting weights" if config.regressor_start else "the mean face"
         log.info("regressor: not trained, so every face begins at %s%s; train one with: python main.py --mode train "
                  "--stage rec", start, " and is fitted to its photo" if config.fit else "")
-    if texture_run is None:
+    if texture_run is None and config.texture_start:
+        log.info("texture network: its starting weights")
+    elif texture_run is None:
         log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
                  "the photo. Train one with: python main.py --mode train")
     elif os.path.exists(texture_run.file("texture.weights.h5")):

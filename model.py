@@ -13,11 +13,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from facegcn.assets.starting_weights import StartingWeights
 from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.networks.frozen import FrozenFaceNet
 from facegcn.networks.normalization import BatchNorm, ImageNorm
 from facegcn.networks.regressor import build_regressor, feature_count, load_weights
+from mesh_sampling import from_arrays
 from utils import init_sampling
 
 LEVELS = 4  # levels below the template that the networks are made for
@@ -266,7 +268,7 @@ def load_released_weights(network: keras.Model, arrays) -> None:
 
 # ---------------------------------------------------------------- the whole
 def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
-    """The FaceModel of a config, untrained but for the regressor's starting weights.
+    """The FaceModel of a config, untrained but for the starting weights.
 
     Args:
         config: facegcn.config.Config.
@@ -284,8 +286,12 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
     model = FaceModel(morphable, None, regressor, config.img_size, config.visibility, config.delit, config.mirror,
                       config.erosion, config.relight, facenet, config.sampling, config.trust)
     if with_texture:
-        hierarchy = init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir)
+        start = StartingWeights(config.texture_start, morphable) if config.texture_start else None
+        hierarchy = from_arrays(start.hierarchy) if start else init_sampling(
+            morphable.mean_shape, morphable.triangles, config.root_dir)
         width = feature_count(regressor) + (facenet.feature_count if facenet else 0)
         model.texture_network = build_texture_network(config.model, hierarchy, width, config.wide, config.nz,
                                                       config.residual, model.refiner_channels)
+        if start:
+            start.load_into(model.texture_network)
     return model

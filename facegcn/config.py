@@ -83,6 +83,8 @@ class Config:
     regressor_pixels: int = setting(112, OURS, least=32, most=2048)
     #: Starting weights (.npz), relative to the project; '' = none.
     regressor_start: str = setting("", OURS)
+    #: Starting weights of the texture network (.npz), relative to the project; '' = none.
+    texture_start: str = setting("", OURS)
     #: Graph of the 'frozen' regressor, relative to root_dir.
     regressor_file: str = setting("FaceReconModel.pb", RELEASED)
     #: FaceNetModel.pb, relative to root_dir: embedding and identity loss; '' = none.

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facegcn import files
+from facegcn.assets.starting_weights import StartingWeights
 from facegcn.errors import UserError
 from facegcn.landmark_fitting import parameter_columns, project, rotation
 from facegcn.landmarks import DENSE_COUNT
@@ -56,7 +57,7 @@ def dense_points_of(image: np.ndarray) -> np.ndarray | None:
 
 
 def ensure_embedding(config, morphable: MorphableModel, find_dense=dense_points_of) -> MorphableModel:
-    """The model with an embedding: its own, or one that is learnt now and kept in the data folder.
+    """The model with an embedding: its own, the starting weights', or one learnt now and kept in the data folder.
 
     Args:
         config: gives data folder and threads.
@@ -64,10 +65,12 @@ def ensure_embedding(config, morphable: MorphableModel, find_dense=dense_points_
         find_dense: as for ``learn_embedding``.
 
     Raises:
-        UserError: as ``learn_embedding``.
+        UserError: as ``learn_embedding``, or the starting weights do not fit.
     """
     if morphable.embedding is not None:
         return morphable
+    if config.texture_start:
+        return dataclasses.replace(morphable, embedding=StartingWeights(config.texture_start, morphable).embedding)
     names = [field.name for field in dataclasses.fields(LandmarkEmbedding)]
     key = files.digest(morphable.digest, COUNT, files.code_version("facegcn.assets.landmark_embedding"))
     arrays = files.kept_npz(

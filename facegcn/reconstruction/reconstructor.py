@@ -141,16 +141,16 @@ class Reconstructor:
 
     # ---------------------------------------------------------------- networks
     def _results(self, photos: list[Photo]) -> Iterator[tuple]:
-        """Of each photo: in network range, coefficients, outputs of the model, side view, identity metrics."""
+        """Of each photo: in network range, coefficients, outputs of the model, side view, what is measured so far."""
         rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
         (coeff, embedding), fit = self._encode(rgba, np.stack([photo.targets for photo in photos]),
                                                np.stack([known_dense(photo.dense) for photo in photos]))
         outputs = self._reconstruct(rgba, coeff, embedding)
         side = self._side_view(outputs, coeff)
-        identity = self._identity(rgba.numpy(), outputs)
+        identity, quality = self._identity(rgba.numpy(), outputs), _quality(fit, len(photos))
         for i in range(len(photos)):
             single = {key: np.asarray(value[i]) for key, value in outputs.items() if key != "rasterization"}
-            yield rgba[i].numpy(), coeff[i], single, side[i], identity[i]
+            yield rgba[i].numpy(), coeff[i], single, side[i], {**quality[i], **identity[i]}
 
     def _identity(self, rgba, outputs):
         """Identity metrics of each photo's overlays, as dicts; empty ones without recognizers."""
@@ -191,7 +191,7 @@ class Reconstructor:
         return self._model.render(geometry["rasterization"], lit).numpy()
 
     # ---------------------------------------------------------------- files
-    def _write(self, job, photo, rgba, coeff, outputs, side, identity):
+    def _write(self, job, photo, rgba, coeff, outputs, side, measured):
         """All files of one photo, its metrics, its row of the overview."""
         def path(ending):
             return os.path.join(self._output, f"{job.name}{ending}")
@@ -216,7 +216,7 @@ class Reconstructor:
         self.overview.add(job.name, [*row, to_uint8(side[..., :3])])
         job.status, job.written = photo.status, True
         job.message = "; ".join(filter(None, (job.remark, photo.remark)))
-        job.metrics = {**metrics, **identity}
+        job.metrics = {**metrics, **measured}
 
     def _write_arrays(self, path, photo, coeff, outputs):
         """Everything numeric about one face, see the README's table of output files."""
@@ -229,3 +229,11 @@ class Reconstructor:
             "visible": outputs["projected_color"][..., 3], "landmarks": self._pixels(outputs["landmarks"]),
             "camera_position": np.float32([0, 0, camera.CAMERA_DISTANCE]), "camera_fov_y": np.float32(camera.FOV_Y),
             "image_size": np.int32(self._model.image_size), "crop_transform": photo.transform})
+
+
+def _quality(fit, count: int) -> list[dict[str, float]]:
+    """What a fit says of itself, by photo; empty dicts where nothing was fitted."""
+    if fit is None:
+        return [{}] * count
+    columns = {"landmark_residual": fit.landmark_residual, "unexplained": fit.unexplained, "skin_seen": fit.seen}
+    return [{name: float(values[i]) for name, values in columns.items()} for i in range(count)]

@@ -1,0 +1,129 @@
+"""Starting weights of a texture network, with all that they go with: the mesh hierarchy and the landmarks' places.
+
+A network's weights mean something on one template only. Its hierarchy is kept beside them, since decimation takes other
+vertices where coordinates differ in their last digit; and so is enough of the face model to tell whether another one is
+the same but for such rounding. Letters: N vertices, F triangles.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from facegcn.config import PROJECT
+from facegcn.errors import BrokenFile, UserError
+from facegcn.files import read_npz, write_npz
+from facegcn.surface_points import LandmarkEmbedding
+
+_SHAPE_TOLERANCE = 0.01  # decimetre; half precision of a coordinate is exact to a tenth of that
+_SCALE_TOLERANCE = 0.02  # of a component's size
+_BASES = ("id_basis", "exp_basis", "albedo_basis")
+_CURE = ("convert the model again with the command's default options (no --albedo, --region or --subdivide), or go "
+         "without the weights: --set texture_start= --set regressor_start=, in training and in tests alike")
+
+
+class StartingWeights:
+    """A file of starting weights, checked against a face model.
+
+    Args:
+        path: the file, relative to the project.
+        morphable: the model that they are to go with.
+
+    Attributes:
+        hierarchy: the arrays of the network's mesh hierarchy (``mesh_sampling.from_arrays``).
+        embedding: the ``LandmarkEmbedding`` of the model.
+
+    Raises:
+        UserError: the file is absent or broken, or is of another face model; says the cure.
+    """
+
+    def __init__(self, path: str, morphable):
+        self.path = os.path.join(PROJECT, path)
+        try:
+            arrays = read_npz(self.path)
+            self.hierarchy = _under("hierarchy/", arrays)
+            self.embedding = LandmarkEmbedding(**_under("landmarks/", arrays))
+            problem = _misfit(arrays, morphable)
+        except FileNotFoundError as error:
+            raise UserError(f"the starting weights {self.path} are not there; --set texture_start= goes without "
+                            "them") from error
+        except (BrokenFile, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"the starting weights {self.path} are damaged: {error}") from error
+        if problem:
+            raise UserError(f"the starting weights {self.path} do not fit this face model: {problem}; {_CURE}")
+        self._network = _under("network/", arrays)
+
+    def load_into(self, network) -> None:
+        """Gives a texture network these weights; all or none.
+
+        Raises:
+            UserError: it is another network; names the first misfit and the cure.
+        """
+        for weight in network.weights:
+            given = self._network.get(weight.path)
+            if given is None or given.shape != tuple(weight.shape) or not np.isfinite(given).all():
+                have = "none" if given is None else given.shape
+                raise UserError(f"the starting weights {self.path} do not fit the texture network: {weight.path} needs "
+                                f"shape {tuple(weight.shape)}, the file has {have}; --set texture_start= goes without "
+                                "them, other settings of the network need that")
+        for weight in network.weights:
+            weight.assign(self._network[weight.path].astype(np.float32))
+
+
+def save_starting_weights(path: str, network, morphable, hierarchy, embedding: LandmarkEmbedding) -> None:
+    """Writes such a file, weights in half precision; whole or not at all.
+
+    Args:
+        path: the file.
+        network: a trained texture network.
+        morphable: its face model.
+        hierarchy: the arrays of its mesh hierarchy (``mesh_sampling.to_arrays``).
+        embedding: the model's landmark embedding.
+
+    Raises:
+        UserError: a weight is not finite or too large.
+        OSError: as ``files.written_whole``.
+    """
+    arrays = {f"network/{weight.path}": weight.numpy().astype(np.float16) for weight in network.weights}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path} was not written: {name} is not finite in half precision")
+    arrays.update({f"hierarchy/{name}": _small(array) for name, array in hierarchy.items()})
+    arrays.update({f"landmarks/{name}": _small(array) for name, array in vars(embedding).items()})
+    arrays.update({f"model/{name}": array for name, array in _fingerprint(morphable).items()})
+    write_npz(path, arrays)
+
+
+def _under(prefix, arrays):
+    """The arrays whose names begin with a prefix, without it; numbers as float32 or int32."""
+    return {name.removeprefix(prefix): array.astype(np.float32) if array.dtype == np.float16 else array
+            for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _small(array):
+    """Floating point numbers as float32, integers as int32."""
+    array = np.asarray(array)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+
+
+def _fingerprint(morphable):
+    """What tells a face model: its mean shape, triangles, landmarks, and the size of each component."""
+    scales = [np.sqrt((np.asarray(getattr(morphable, name), np.float64) ** 2).mean(axis=(0, 1))) for name in _BASES]
+    return {"mean_shape": morphable.mean_shape, "triangles": morphable.triangles, "landmarks": morphable.landmarks,
+            **{f"{name}_scale": scale.astype(np.float32) for name, scale in zip(_BASES, scales)}}
+
+
+def _misfit(arrays, morphable) -> str:
+    """Why weights are not of this model; "" where they are."""
+    for name, own in _fingerprint(morphable).items():
+        given = arrays[f"model/{name}"]
+        if given.shape != own.shape:
+            return f"{name} has shape {own.shape}, theirs {given.shape}"
+        if own.dtype.kind == "i" and (given != own).any():
+            return f"{name} are others"
+        if name == "mean_shape" and np.abs(given - own).max() > _SHAPE_TOLERANCE:
+            return "the mean face is another"
+        if name.endswith("_scale") and (np.abs(given - own) > _SCALE_TOLERANCE * np.abs(given).max(initial=0)).any():
+            return f"{name.removesuffix('_scale')} is another"
+    return ""
