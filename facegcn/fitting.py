@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from threadpoolctl import threadpool_limits
 
 from facegcn import files
 from facegcn.landmark_fitting import LandmarkFitter, parameter_columns
@@ -168,8 +169,10 @@ class CoefficientFitter:
         points, trust = self._points(np.asarray(targets, np.float64), dense)
         without = ~((trust > 0) & np.isfinite(points).all(axis=-1)).any(axis=1)
         mean = np.where(without[:, None], coeff[:, self._columns], 0.0)
-        found = self._landmarks.fit(points, trust, rgba.shape[1], prior_mean=mean)
-        colors = self._colors.fit(rgba, found)
+        # Photos are fitted side by side, one a core: more threads in each product would only wait for each other.
+        with threadpool_limits(1, user_api="blas"):
+            found = self._landmarks.fit(points, trust, rgba.shape[1], prior_mean=mean)
+            colors = self._colors.fit(rgba, found)
         fitted = np.where(np.isfinite(colors.coefficients).all(axis=1, keepdims=True), colors.coefficients, coeff)
         return CoefficientFit(fitted, colors.landmark_residual, colors.unexplained,
                               colors.seen[:, self._skin].mean(axis=1))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facegcn import camera
+from facegcn.backends.row_gathers import map_images
 from facegcn.surface_points import CROP_PIXELS, SurfacePoints
 
 POSE_SIZE = 6  # unknowns after the shape: angles, translation
@@ -310,8 +311,13 @@ class LandmarkFitter:
         prior = self.prior() if prior_precision is None else np.asarray(prior_precision, np.float64)
         precisions = np.broadcast_to(np.diag(prior) if prior.ndim == 1 else prior, (batch, size, size))
         starts = None if start is None else np.asarray(start, np.float64)[:, self._columns]
-        fits = [self._fit_one(points[b] * (CROP_PIXELS / image_size), trust[b], None if starts is None else starts[b],
-                              means[b], precisions[b], rounds) for b in range(batch)]
+        fits = [None] * batch
+
+        def fit_one(b):
+            fits[b] = self._fit_one(points[b] * (CROP_PIXELS / image_size), trust[b],
+                                    None if starts is None else starts[b], means[b], precisions[b], rounds)
+
+        map_images(fit_one, batch)
         stacked = [np.stack(column) if batch else np.zeros((0, *shape)) for column, shape in zip(
             zip(*fits) if batch else [()] * 7, ((size,), (size, size), (), (), (self._surface.count,), (), ()))]
         return LandmarkFit(*stacked[:5], stacked[5].astype(int), stacked[6].astype(bool), self._sizes)

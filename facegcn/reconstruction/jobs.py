@@ -42,6 +42,7 @@ class Photo(NamedTuple):
         status: ``ok``, or what the user should know of the photo: ``alignment.AlignedPhoto.remarks``.
         remark: what the user should know of it, or "".
         dense: (468, 3) dense landmarks, x and y in pixels of the crop and trust; None where unknown.
+        estimated: the skin mask was estimated: nobody gave it.
     """
 
     rgba: np.ndarray
@@ -51,6 +52,7 @@ class Photo(NamedTuple):
     status: str = "ok"
     remark: str = ""
     dense: np.ndarray | None = None
+    estimated: bool = False
 
 
 @dataclass
@@ -160,7 +162,7 @@ def load_photo(path: str, morphable, size: int, segmented: bool = False, face: s
         raise PhotoError(_NO_SKIN, "no skin")
     return Photo(np.concatenate([aligned.crop.image, mask[..., None]], axis=-1),
                  landmark_targets(aligned.points, aligned.landmarks), aligned.crop.transform, status=aligned.status,
-                 dense=aligned.dense)
+                 dense=aligned.dense, estimated=True)
 
 
 def _targets(points: np.ndarray | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from facegcn.files import write_npz
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
 from facegcn.photos.packed_photos import to_network_range
+from facegcn.photos.refinement import refine_mask
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.detail import DetailStep
 from facegcn.reconstruction.jobs import Job, Photo
@@ -145,7 +146,13 @@ class Reconstructor:
         rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
         (coeff, embedding), fit = self._encode(rgba, np.stack([photo.targets for photo in photos]),
                                                np.stack([known_dense(photo.dense) for photo in photos]))
-        outputs = self._reconstruct(rgba, coeff, embedding)
+        outputs = self._model.reconstruct(rgba, coeff, embedding)
+        if fit is not None:
+            refined = _refined(photos, outputs["coarse_render"])
+            if any(one.rgba is not other.rgba for one, other in zip(photos, refined)):
+                rgba = to_network_range(np.stack([photo.rgba for photo in refined]))
+                outputs = self._model.reconstruct(rgba, coeff, embedding)
+        outputs = self._detailed(rgba, outputs)
         side = self._side_view(outputs, coeff)
         identity, quality = self._identity(rgba.numpy(), outputs), _quality(fit, len(photos))
         for i in range(len(photos)):
@@ -161,9 +168,8 @@ class Reconstructor:
         """Projected points from [-1, 1] to pixels of the crop."""
         return camera.to_pixels(points, self._model.image_size).numpy()
 
-    def _reconstruct(self, rgba, coeff, embedding):
-        """FaceModel.reconstruct, and the detail step behind it."""
-        outputs = self._model.reconstruct(rgba, coeff, embedding)
+    def _detailed(self, rgba, outputs):
+        """Outputs of FaceModel.reconstruct after the detail step."""
         if self._detail is None:
             return outputs
         raster = outputs["rasterization"]
@@ -237,3 +243,15 @@ def _quality(fit, count: int) -> list[dict[str, float]]:
         return [{}] * count
     columns = {"landmark_residual": fit.landmark_residual, "unexplained": fit.unexplained, "skin_seen": fit.seen}
     return [{name: float(values[i]) for name, values in columns.items()} for i in range(count)]
+
+
+def _refined(photos: list[Photo], renders) -> list[Photo]:
+    """The photos, estimated masks without what the coarse face, drawn (B, H, W, 4), cannot explain; never empty."""
+    found = []
+    for photo, render in zip(photos, np.asarray(renders)):
+        if photo.estimated:
+            mask = refine_mask(photo.rgba, to_uint8(render[..., :3]), render[..., 3], dense=photo.dense)
+            if mask.any() and (mask != photo.rgba[..., 3]).any():
+                photo = photo._replace(rgba=np.dstack([photo.rgba[..., :3], mask]))
+        found.append(photo)
+    return found
