@@ -28,6 +28,7 @@ SLOW = {
     "test_assets_check.py": ("complete",),
     "test_benchmark.py": ("test_both_training_steps_learn_the_same",
                           "test_naive_decimation_keeps_as_many_and_mostly_the_same"),
+    "test_benchmark_quality.py": ("test_the_demo_world_is_measured_untrained",),
     "test_bfm.py": ("source", "converted", "test_the_published_index_files_convert_too",
                     "test_a_model_beyond_single_precision_is_refused"),
     "test_demo_face.py": (),

@@ -23,7 +23,7 @@ ARROWS = {
     "training": {"networks", "photos", "portraits"},
     "assets": {"demo", "identity", "mesh", "networks", "photos", "portraits"},
     "reconstruction": {"identity", "photos", "training"},
-    "benchmark": {"backends", "mesh", "photos"},
+    "benchmark": {"backends", "mesh", "photos", "portraits", "reconstruction"},
 }
 MOST_LINES, MOST_FUNCTION_LINES = 420, 65
 

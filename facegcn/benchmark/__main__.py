@@ -1,25 +1,32 @@
-"""How fast the costly parts are, each beside a plain reference, in one run.
+"""How fast the costly parts are, each beside a plain reference; or how good what is found is, beside the truth.
 
     python -m facegcn.benchmark [--rows rasterize,laplacian,step,hierarchy,packing] [--vertices 35721] [--json FILE]
+    python -m facegcn.benchmark quality [--config configs/demo.yaml] [--count 32] [--json FILE]
 
-What is timed is what the programs run: the texture networks are ``model``'s, the hierarchy is ``mesh_sampling``'s.
+What is timed is what the programs run: the texture networks are ``model``'s, the hierarchy is ``mesh_sampling``'s. What
+is measured by ``quality`` is what test mode would use: the latest trained run of the config, or what stands in for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import os
 import platform
 import resource
 import sys
 
 from facegcn.backends.start import tensorflow
+from facegcn.config import PROJECT, config_from_arguments
 from facegcn.errors import guarded, log
 from facegcn.files import write_text
 
 ROW_NAMES = ("rasterize", "laplacian", "step", "hierarchy", "packing")
 BASEL_FACE_MODEL = 35_721  # vertices
+DEFAULT_CONFIG = os.path.join(PROJECT, "configs", "demo.yaml")
+PEOPLE = 32  # made ones, of two pictures each
 SMALLEST_MESH = 576  # vertices; below, the coarsest of five meshes has no triangle
 
 
@@ -51,18 +58,35 @@ def parts():
 def main(arguments=None) -> int:
     """Prints the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m facegcn.benchmark",
-                                     description="Time the costly parts beside plain references.")
+                                     description="Time the costly parts beside plain references, or measure quality.")
     parser.add_argument("--rows", default=",".join(ROW_NAMES), help=f"comma-separated, of {', '.join(ROW_NAMES)}")
     parser.add_argument("--vertices", type=int, default=BASEL_FACE_MODEL, help="vertices of the mesh")
     parser.add_argument("--json", metavar="FILE", help="also write the table, times in seconds, to this file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_quality(parser.add_subparsers(dest="what", metavar="quality", help="measure texture and shape instead"))
     options = parser.parse_args(arguments)
     for name in options.rows.split(","):
         if name not in ROW_NAMES:
             parser.error(f"--rows: there is no row '{name}'; choose from {', '.join(ROW_NAMES)}")
     if options.vertices < SMALLEST_MESH:
         parser.error(f"--vertices {options.vertices}: at least {SMALLEST_MESH} are needed")
-    return guarded(lambda: _print_table(options), options.debug)
+    if options.what == "quality" and options.count < 1:
+        parser.error(f"--count {options.count}: at least one person is needed")
+    return guarded(lambda: (_measure_quality if options.what else _print_table)(options), options.debug)
+
+
+def _add_quality(commands) -> None:
+    """The command ``quality``."""
+    parser = commands.add_parser("quality", description="Measure texture and shape on made portraits of the config's "
+                                 "face model that nothing else uses, each person seen in two pictures.")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file of settings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override any setting")
+    parser.add_argument("--count", type=int, default=PEOPLE, help=f"people (default {PEOPLE})")
+    # What stands before the command counts, too.
+    parser.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS,
+                        help="also write the means and each person's values to this file")
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
+                        help="show the traceback of an error")
 
 
 def _print_table(options) -> int:
@@ -85,6 +109,63 @@ def _print_table(options) -> int:
                           for row in rows]}
         write_text(options.json, json.dumps(found, indent=2) + "\n")
     return 0
+
+
+# ---------------------------------------------------------------- quality
+def _measure_quality(options) -> int:
+    config = config_from_arguments(options)
+    tensorflow()
+    from facegcn.assets.check import require_assets
+    from facegcn.photos import litert
+
+    require_assets(config, "train")  # without the networks that measure identity
+    litert.check()
+    from facegcn.benchmark import quality
+
+    config, faces_of, run = _test_mode(config)
+    model = faces_of.face_model
+    maker = quality.made_people(model.morphable, config.img_size, config.seed)
+    log.info("%d people in two pictures each, made of the face model of '%s': series %d, which nothing else uses",
+             options.count, config.world, maker.seed)
+    rows = quality.measure(faces_of, maker, options.count, config.test_batch_size)
+    mean = quality.means(rows)
+    log.info("%s", quality.table(mean))
+    log.info("the found faces cover %.1f %% of the true ones in their pictures; a face was seen in %.0f %% of these",
+             100 * mean["covered"], 100 * mean["seen"])
+    if options.json:
+        found = {"config": os.path.abspath(options.config), "settings": dataclasses.asdict(config), "run": run,
+                 "morphable": model.morphable.digest, "series": maker.seed, "count": options.count,
+                 "mean": _strict(mean), "people": [_strict(row) for row in rows]}
+        write_text(options.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    return 0
+
+
+def _strict(row: dict) -> dict:
+    """Numbers as strict JSON has them: None where they are not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
+
+
+def _test_mode(config):
+    """The config with the trained run's network, the reconstruction as test mode has it, and the run's folder or None.
+    """
+    import main as program
+    import model
+    from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
+    from facegcn.assets.worlds import load_morphable
+    from facegcn.reconstruction.reconstructor import PhotosToFaces
+    from facegcn.runs import RunFolder
+
+    morphable = load_morphable(config)
+    run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
+    config = run.with_architecture(config) if run else config
+    face_model = model.build_face_model(config, morphable, bool(run or config.texture_start))
+    if run is not None:
+        run.check_frozen(face_model)
+    else:
+        program._name_other_runs(config)
+    program._load_trained(config, face_model, run)
+    faces_of = PhotosToFaces(face_model, program._fitter(config, morphable), config.detail)
+    return config, faces_of, None if run is None else run.path
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from facegcn import camera, export
 from facegcn.errors import PhotoError, UserError, log
 from facegcn.files import write_npz
+from facegcn.fitting import CoefficientFit
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
 from facegcn.photos.packed_photos import to_network_range
@@ -34,19 +36,79 @@ _LONGEST_REASON = 500  # letters: TensorFlow's are pages long
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written, either
 
 
+class Faces(NamedTuple):
+    """What is found in a batch of photos.
+
+    Attributes:
+        rgba: (B, H, W, 4) the photos in the networks' range, estimated masks without what the fit cannot explain.
+        coeff: (B, K) coefficients.
+        outputs: the dict of ``FaceModel.reconstruct``, the fine face with the photo's detail where that is added.
+        fit: what the fit of the coefficients says of itself; None where they are the regressor's.
+    """
+
+    rgba: tf.Tensor
+    coeff: np.ndarray
+    outputs: dict
+    fit: CoefficientFit | None
+
+
+class PhotosToFaces:
+    """Test mode without its files: coefficients, textured faces and their renders of photos in memory.
+
+    Args:
+        face_model: with a regressor; without a texture network the coarse texture is completed
+            with the colours seen in the photo, where the model has ``delit``.
+        fitter: fits the regressed coefficients to the photo (``fitting.CoefficientFitter``); None = they stay.
+        detail: fine detail of the photo is added behind the network (facegcn.reconstruction.detail).
+    """
+
+    def __init__(self, face_model, fitter=None, detail: bool = False):
+        self.face_model = face_model
+        self._encode = PhotoEncoder(face_model, fitter)
+        morphable = face_model.morphable
+        self._detail = DetailStep(morphable.triangles, morphable.vertex_count) if detail else None
+
+    def __call__(self, photos: Sequence[Photo]) -> Faces:
+        """The faces of some photos, found together."""
+        rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
+        (coeff, embedding), fit = self._encode(rgba, np.stack([photo.targets for photo in photos]),
+                                               np.stack([known_dense(photo.dense) for photo in photos]))
+        outputs = self.face_model.reconstruct(rgba, coeff, embedding)
+        if fit is not None:
+            refined = _refined(photos, outputs["coarse_render"])
+            if any(one.rgba is not other.rgba for one, other in zip(photos, refined)):
+                rgba = to_network_range(np.stack([photo.rgba for photo in refined]))
+                outputs = self.face_model.reconstruct(rgba, coeff, embedding)
+        return Faces(rgba, coeff, self._detailed(rgba, outputs), fit)
+
+    def _detailed(self, rgba, outputs):
+        """Outputs of FaceModel.reconstruct after the detail step."""
+        if self._detail is None:
+            return outputs
+        raster = outputs["rasterization"]
+        shading = outputs.get("fine_shading", outputs["shading"])
+        rgba, ids, barycentrics, albedo, shading, normals = (np.asarray(array) for array in (
+            rgba, raster.triangle_ids, raster.barycentrics, outputs["fine_texture"], shading, outputs["normals"]))
+        found = [self._detail(albedo[i] * 0.5 + 0.5, shading[i], normals[i, :, 2], rgba[i, ..., :3] * 0.5 + 0.5,
+                              rgba[i, ..., 3] > 0.5, ids[i], barycentrics[i])
+                 for i in range(len(rgba))]
+        fine = np.stack([detail.albedo for detail in found])
+        lit = np.clip(fine * shading * np.stack([detail.light for detail in found]), 0.0, 1.0).astype(np.float32)
+        outputs.update(fine_texture=(fine * 2.0 - 1.0).astype(np.float32), fine_color=lit * 2.0 - 1.0,
+                       fine_render=self.face_model.render(raster, lit))
+        return outputs
+
+
 class Reconstructor:
     """Runs photos through a FaceModel in batches and writes every file of test mode.
 
     No photo ends the others: one that cannot be loaded, reconstructed or written gets a status and a reason.
 
     Args:
-        face_model: with a regressor; without a texture network the coarse texture is completed
-            with the colours seen in the photo, where the model has ``completed``.
+        face_model, fitter, detail: as for ``PhotosToFaces``.
         output: folder; made when absent.
-        fitter: fits the regressed coefficients to the photo (``fitting.CoefficientFitter``); None = they stay.
         recognizers: measure identity (facegcn.identity.recognizers.load_recognizers); none by default.
         debug: show the traceback of each failure.
-        detail: fine detail of the photo is added behind the network (facegcn.reconstruction.detail).
 
     Attributes:
         overview: pages of pictures of the first photos, ``results.Overview``.
@@ -55,10 +117,8 @@ class Reconstructor:
     def __init__(self, face_model, output: str, fitter=None, recognizers=None, debug: bool = False, detail=False):
         self._model, self._output = face_model, output
         self._recognizers, self._debug = recognizers or {}, debug
-        self._encode = PhotoEncoder(face_model, fitter)
+        self._faces_of = PhotosToFaces(face_model, fitter, detail)
         self._completed = face_model.texture_network is None
-        morphable = face_model.morphable
-        self._detail = DetailStep(morphable.triangles, morphable.vertex_count) if detail else None
         os.makedirs(output, exist_ok=True)
         self.overview = Overview(output, _HEADINGS)
 
@@ -143,16 +203,7 @@ class Reconstructor:
     # ---------------------------------------------------------------- networks
     def _results(self, photos: list[Photo]) -> Iterator[tuple]:
         """Of each photo: in network range, coefficients, outputs of the model, side view, what is measured so far."""
-        rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
-        (coeff, embedding), fit = self._encode(rgba, np.stack([photo.targets for photo in photos]),
-                                               np.stack([known_dense(photo.dense) for photo in photos]))
-        outputs = self._model.reconstruct(rgba, coeff, embedding)
-        if fit is not None:
-            refined = _refined(photos, outputs["coarse_render"])
-            if any(one.rgba is not other.rgba for one, other in zip(photos, refined)):
-                rgba = to_network_range(np.stack([photo.rgba for photo in refined]))
-                outputs = self._model.reconstruct(rgba, coeff, embedding)
-        outputs = self._detailed(rgba, outputs)
+        rgba, coeff, outputs, fit = self._faces_of(photos)
         side = self._side_view(outputs, coeff)
         identity, quality = self._identity(rgba.numpy(), outputs), _quality(fit, len(photos))
         for i in range(len(photos)):
@@ -167,23 +218,6 @@ class Reconstructor:
     def _pixels(self, points):
         """Projected points from [-1, 1] to pixels of the crop."""
         return camera.to_pixels(points, self._model.image_size).numpy()
-
-    def _detailed(self, rgba, outputs):
-        """Outputs of FaceModel.reconstruct after the detail step."""
-        if self._detail is None:
-            return outputs
-        raster = outputs["rasterization"]
-        shading = outputs.get("fine_shading", outputs["shading"])
-        rgba, ids, barycentrics, albedo, shading, normals = (np.asarray(array) for array in (
-            rgba, raster.triangle_ids, raster.barycentrics, outputs["fine_texture"], shading, outputs["normals"]))
-        found = [self._detail(albedo[i] * 0.5 + 0.5, shading[i], normals[i, :, 2], rgba[i, ..., :3] * 0.5 + 0.5,
-                              rgba[i, ..., 3] > 0.5, ids[i], barycentrics[i])
-                 for i in range(len(rgba))]
-        fine = np.stack([detail.albedo for detail in found])
-        lit = np.clip(fine * shading * np.stack([detail.light for detail in found]), 0.0, 1.0).astype(np.float32)
-        outputs.update(fine_texture=(fine * 2.0 - 1.0).astype(np.float32), fine_color=lit * 2.0 - 1.0,
-                       fine_render=self._model.render(raster, lit))
-        return outputs
 
     def _side_view(self, outputs, coeff):
         """Renders (B, H, W, 4) of the fine face turned to the side, under an even light."""
