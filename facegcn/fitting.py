@@ -10,6 +10,7 @@ light, and of jaw points, are ours.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +135,8 @@ class CoefficientFitter:
     """Fits a face to each photo: pose, expression and identity to its landmarks, then all to its colours as well.
 
     A photo's dense landmarks count, and 68 points that a user gave beside them; without dense ones the 68 or five. A
-    photo without any keeps the shape and pose that it starts from; albedo and light are fitted to it all the same.
+    photo without any, or with less than four, keeps the shape and pose that it starts from; albedo and light are fitted
+    to it all the same.
 
     Args:
         morphable: the MorphableModel; without ``embedding`` dense landmarks are of no use.
@@ -167,11 +169,12 @@ class CoefficientFitter:
         """
         rgba, coeff = np.asarray(rgba, np.float32), np.asarray(coeff, np.float32)
         points, trust = self._points(np.asarray(targets, np.float64), dense)
-        without = ~((trust > 0) & np.isfinite(points).all(axis=-1)).any(axis=1)
-        mean = np.where(without[:, None], coeff[:, self._columns], 0.0)
         # Photos are fitted side by side, one a core: more threads in each product would only wait for each other.
         with threadpool_limits(1, user_api="blas"):
-            found = self._landmarks.fit(points, trust, rgba.shape[1], prior_mean=mean)
+            found = self._landmarks.fit(points, trust, rgba.shape[1])
+            # Also where there were too few of them, or they fitted no face.
+            without = np.isnan(found.residual)[:, None]
+            found = dataclasses.replace(found, parameters=np.where(without, coeff[:, self._columns], found.parameters))
             colors = self._colors.fit(rgba, found)
         fitted = np.where(np.isfinite(colors.coefficients).all(axis=1, keepdims=True), colors.coefficients, coeff)
         return CoefficientFit(fitted, colors.landmark_residual, colors.unexplained,

@@ -2,7 +2,11 @@
 
 import numpy as np
 
+from facegcn.landmarks import DENSE_COUNT
 from facegcn.morphable import MorphableModel
+from facegcn.surface_points import LandmarkEmbedding
+
+LOST = 40  # landmarks of ``embedded`` that lie on no surface
 
 
 def half_ellipsoid(rows: int = 17, columns: int = 21, components: tuple[int, int, int] = (6, 4, 5),
@@ -26,6 +30,17 @@ def half_ellipsoid(rows: int = 17, columns: int = 21, components: tuple[int, int
         albedo_basis=_smooth(rng, points, components[2], 12.0), triangles=triangles,
         landmarks=_nearest(points, _landmark_layout()), skin_index=np.arange(len(points)),
         symmetry_pairs=pairs)
+
+
+def embedded(model, noise=0.3, shared=0.0, bias=0.0, seed=0):
+    """The model with random dense landmarks, of a detector with such errors, pixels of a 224 crop."""
+    rng = np.random.default_rng(seed)
+    triangles = rng.integers(0, len(model.triangles), DENSE_COUNT)
+    triangles[rng.permutation(DENSE_COUNT)[:LOST]] = -1
+    model.embedding = LandmarkEmbedding(
+        triangles, rng.dirichlet((1, 1, 1), DENSE_COUNT), bias * rng.normal(size=(DENSE_COUNT, 2)),
+        np.full(DENSE_COUNT, noise), shared * rng.normal(size=(DENSE_COUNT, 2, 5)))
+    return model
 
 
 def _smooth(rng, points, count, size):

@@ -86,6 +86,14 @@ def test_modules_and_functions_stay_readable(path):
             assert lines <= MOST_FUNCTION_LINES, f"{node.name} has {lines} lines"
 
 
+def test_the_architecture_page_names_every_family_and_every_module_of_the_core():
+    rows = [line for line in (ROOT / "docs" / "architecture.md").read_text().splitlines() if line.startswith("| ")]
+    assert {row.split("`")[1].rstrip("/") for row in rows if row.startswith("| `")} == set(ARROWS) - {"core"}
+    core, = (row for row in rows if row.startswith("| core"))
+    listed = " ".join(re.findall(r"`([a-z_0-9 ]+)`", core.split("|")[2])).split()
+    assert sorted(listed) == [path.stem for path in modules() if path.parent == PACKAGE]
+
+
 def test_the_architecture_page_names_only_what_is_there():
     """Every `module.function` or `module.Class.method` of docs/architecture.md is defined in that module."""
     places = {path.stem: path for path in [*modules(), *ROOT.glob("*.py")] if path.stem != "__main__"}

@@ -261,12 +261,13 @@ class Encoder:
                 coefficient_count = 3
         self.face_model = Model
 
-    def __call__(self, rgba, targets):
+    def __call__(self, rgba, targets, dense):
+        assert targets.shape == (len(rgba), 73, 2) and dense.shape == (len(rgba), 468, 3)
         numbers = np.round((np.asarray(rgba)[:, 0, 0, 0] + 1) * 127.5).astype(np.float32)
         if self.limit is not None and len(self.seen) >= self.limit:
             raise KeyboardInterrupt
         self.seen += [int(number) for number in numbers]
-        return encoding.Encoding(np.repeat(numbers[:, None], 3, 1), np.repeat(numbers[:, None], 2, 1) + 0.5)
+        return encoding.Encoding(np.repeat(numbers[:, None], 3, 1), np.repeat(numbers[:, None], 2, 1) + 0.5), None
 
 
 @pytest.fixture
@@ -323,14 +324,16 @@ def test_a_cut_part_is_encoded_again_and_older_encodings_go(packed, tmp_path):
 def test_the_key_covers_photos_points_fit_model_and_code(tmp_path, monkeypatch):
     path = str(tmp_path / "faces.bin")
 
-    def key(value=0, targets=0.0, fit_steps=0, model="m"):
+    def key(value=0, targets=0.0, dense=0.0, fitter=None, model="m"):
         write_bin(path, ["a"], [np.full((4, 4, 4), value, np.uint8)])
         face_model = types.SimpleNamespace(regressor=types.SimpleNamespace(weights=[tf.Variable(1.0)]), facenet=None,
                                            morphable=types.SimpleNamespace(digest=model))
-        packed = PackedPhotos(path, ["a"], {}, np.full((1, 73, 2), targets, np.float32))
-        return encoding._key(types.SimpleNamespace(face_model=face_model, fit_steps=fit_steps), packed)
+        packed = PackedPhotos(path, ["a"], {}, np.full((1, 73, 2), targets, np.float32),
+                              dense=np.full((1, 468, 3), dense, np.float32))
+        fitter = fitter and types.SimpleNamespace(digest=fitter)
+        return encoding._key(types.SimpleNamespace(face_model=face_model, fitter=fitter), packed)
 
-    keys = [key(), key(value=1), key(targets=1.0), key(fit_steps=1), key(model="n")]
+    keys = [key(), key(value=1), key(targets=1.0), key(dense=1.0), key(fitter="f"), key(fitter="g"), key(model="n")]
     assert key() == keys[0], "the same again is the same"
     modules = []
     monkeypatch.setattr(encoding, "code_version", lambda *names: modules.extend(names) or "later")

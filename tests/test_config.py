@@ -11,13 +11,21 @@ from facegcn.errors import UserError
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("world", ["demo", "ict", "bfm09"])
-def test_shipped_configs_load_and_differ_from_the_defaults(world):
-    path = ROOT / "configs" / f"{world}.yaml"
+@pytest.mark.parametrize("name", ["demo", "ict", "ict_start", "bfm09"])
+def test_shipped_configs_load_and_differ_from_the_defaults(name):
+    path = ROOT / "configs" / f"{name}.yaml"
     config = load_config(str(path))
-    assert config.world == world
+    assert config.world == name.removesuffix("_start")
     values = yaml.safe_load(path.read_text())
     assert all(getattr(config, key) == value for key, value in values.items())
+
+
+def test_the_paper_s_world_has_nothing_of_ours():
+    config = load_config(str(ROOT / "configs" / "bfm09.yaml"))
+    ours = ("residual", "delit", "mirror", "trust", "relight", "detail", "fit", "made_portraits", "second_view_weight",
+            "texture_start", "regressor_start")
+    assert not [name for name in ours if getattr(config, name)]
+    assert (config.visibility, config.sampling, config.losses) == ("normal", "released", "released")
 
 
 def test_later_sources_win(tmp_path):

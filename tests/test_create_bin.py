@@ -22,6 +22,7 @@ from facegcn.errors import Rejected
 from facegcn.landmarks import read_points, write_points
 from facegcn.photos import packed_file, packing, reading
 from facegcn.photos.splits import split_names
+from tests.faces import half_ellipsoid
 
 SIZE = 64
 FACE = np.array([[-0.32, 0.28, 0.2], [0.32, 0.28, 0.2], [0.0, -0.03, 0.57], [-0.25, -0.42, 0.28],
@@ -196,6 +197,26 @@ def test_without_arguments_the_demo_portraits_are_packed(tmp_path, folder, monke
     path = str(tmp_path / "data" / "faces.bin")
     assert packed_file.read_header(path).count == 5, "what was asked for, whatever else is in the folder"
     assert packed_file.read_companion(path).truth_folder == str(folder / "truth")
+
+
+def test_made_portraits_of_any_world_are_packed(tmp_path, capsys):
+    half_ellipsoid(25, 31).save(str(tmp_path / "data" / "model.npz"))
+    flags = ["--set", "world=ict", "--set", "demo_portraits=6", "--set", "val_count=2", "--set", "test_count=1"]
+    assert _run(tmp_path, *flags) == 2
+    assert "no segmented images" in capsys.readouterr().err, "an open-model world has none of its own"
+    assert _run(tmp_path, *flags, "--made", "--out", tmp_path / "made.bin") == 0
+    records = packed_file.read_companion(str(tmp_path / "made.bin"))
+    assert len(records.names) == 6 and {name: len(rows) for name, rows in records.splits.items()} == {
+        "train": 3, "val": 2, "test": 1}
+    with np.load(os.path.join(records.truth_folder, records.names[0] + ".npz")) as truth:
+        assert truth["albedo"].shape == (775, 3)
+
+
+def test_made_portraits_go_with_no_other_source(tmp_path, folder, capsys):
+    for flags in (["--input", folder], ["--photos", folder]):
+        with pytest.raises(SystemExit) as caught:
+            _run(tmp_path, "--made", *flags)
+        assert caught.value.code == 2 and "not allowed with" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- each packing holds what it was asked for

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from facegcn.completion import TextureCompletion, angle_weight, likelihood_weight
 from facegcn.face_model import FaceModel, mirror_index
 from tests.faces import half_ellipsoid
 
@@ -22,6 +23,21 @@ def coefficients(face, **parts):
                            for name, size in zip(names, face.part_sizes)])[None]
 
 
+class Onlooker:
+    """A texture network that keeps what it is shown of each vertex, and gives the coarse albedo."""
+
+    def __call__(self, inputs, training):
+        self.known = inputs[1].numpy()
+        return inputs[1][..., :3]
+
+
+def shown(face, rgba, coeff, **options):
+    """What the refiner sees (1, N, C), and the reconstruction."""
+    network = Onlooker()
+    outputs = FaceModel(face, network, image_size=SIZE, **options).reconstruct(rgba, coeff, np.zeros((1, 1)))
+    return network.known, outputs
+
+
 def photo_of(model, coeff, alpha):
     """A picture that the model itself draws, with this skin alpha where the face is."""
     render = model.reconstruct(np.ones((1, SIZE, SIZE, 4), np.float32), coeff)["coarse_render"]
@@ -31,13 +47,12 @@ def photo_of(model, coeff, alpha):
 @pytest.mark.parametrize("alpha", [1.0, 0.5])
 def test_sampled_colours_are_the_photo_s_own_however_soft_the_mask(face, alpha):
     """A mask of one half halves the trust in a colour, not the colour."""
-    model = FaceModel(face, image_size=SIZE, delit=True, erosion=1)
     coeff = coefficients(face)
-    outputs = model.reconstruct(photo_of(model, coeff, alpha), coeff)
+    photo = photo_of(FaceModel(face, image_size=SIZE), coeff, alpha)
+    (known,), outputs = shown(face, photo, coeff, delit=True, erosion=1)
     visible = outputs["projected_color"][0, :, 3].numpy()
     seen = visible > 0.99 * alpha
     assert seen.sum() > 200 and abs(visible.max() - alpha) < 1e-6
-    known = model._refiner_input(outputs, outputs["projected_color"])[0].numpy()
     error = np.abs(known[seen, 7:10] / visible[seen, None] - known[seen, :3])
     assert np.median(error) < 0.02
 
@@ -57,11 +72,10 @@ def test_the_fine_face_s_light_does_not_depend_on_how_soft_the_mask_is(face, alp
 def test_mirrored_vertices_show_what_their_partner_shows(face):
     index = mirror_index(face)
     np.testing.assert_array_equal(index[index], np.arange(face.vertex_count))
-    model = FaceModel(face, image_size=SIZE, delit=True, mirror=True, erosion=1)
     coeff = coefficients(face, angles=(0, 0.6, 0))
-    outputs = model.reconstruct(photo_of(model, coeff, 1.0), coeff)
-    known = model._refiner_input(outputs, outputs["projected_color"]).numpy()[0]
-    assert known.shape == (face.vertex_count, model.refiner_channels) and model.refiner_channels == 14
+    photo = photo_of(FaceModel(face, image_size=SIZE), coeff, 1.0)
+    (known,), _ = shown(face, photo, coeff, delit=True, mirror=True, erosion=1)
+    assert known.shape == (face.vertex_count, 14)
     np.testing.assert_array_equal(known[:, 10:13], known[index, 7:10])
     np.testing.assert_array_equal(known[:, 13], known[index, 6])
     hidden = (known[:, 6] == 0) & (known[:, 13] > 0)
@@ -71,10 +85,50 @@ def test_mirrored_vertices_show_what_their_partner_shows(face):
 @pytest.mark.parametrize(("options", "channels"), [({}, 7), ({"delit": True}, 10), ({"mirror": True}, 7),
                                                    ({"delit": True, "mirror": True}, 14)])
 def test_refiner_channels(face, options, channels):
-    model = FaceModel(face, image_size=SIZE, **options)
-    outputs = model.reconstruct(np.ones((1, SIZE, SIZE, 4), np.float32), coefficients(face))
-    assert model.refiner_channels == channels
-    assert model._refiner_input(outputs, outputs["projected_color"]).shape[-1] == channels
+    assert FaceModel(face, image_size=SIZE, **options).refiner_channels == channels
+    known, _ = shown(face, np.ones((1, SIZE, SIZE, 4), np.float32), coefficients(face), **options)
+    assert known.shape[-1] == channels
+
+
+def speckled(face, coeff, rng):
+    """A photo of a face with spots that its model does not explain."""
+    photo = np.array(photo_of(FaceModel(face, image_size=SIZE), coeff, 1.0))
+    spots = np.kron(rng.random((8, 8)) < 0.4, np.ones((SIZE // 8, SIZE // 8)))[..., None]
+    photo[..., :3] = np.where(spots, rng.uniform(-1, 1, 3), photo[..., :3])
+    return photo.astype(np.float32)
+
+
+@pytest.mark.parametrize(("options", "channels"), [({}, 7), ({"delit": True, "mirror": True}, 14)])
+def test_trust_weighs_what_is_seen_by_angle_and_likelihood(face, rng, options, channels):
+    """Without it, everything is as it was before there was trust; likelihood needs the de-lit colour."""
+    coeff = coefficients(face, angles=(0, 0.4, 0))
+    photo = speckled(face, coeff, rng)
+    (before,), _ = shown(face, photo, coeff, erosion=1, **options)
+    (after,), outputs = shown(face, photo, coeff, erosion=1, trust=True, **options)
+    assert before.shape[-1] == after.shape[-1] == channels
+    trust = angle_weight(outputs["normals"])[0].numpy()
+    if options:
+        seen = before[:, 7:10] / np.maximum(before[:, 6:7], 1e-9)
+        trust = trust * likelihood_weight(before[None, :, :3], seen[None])[0].numpy()
+        assert trust[before[:, 6] > 0.9].min() < 0.5 < 0.95 < trust.max()
+    wanted = before.copy()
+    wanted[:, 3:10] *= trust[:, None]
+    wanted[:, 10:] *= trust[mirror_index(face), None]
+    np.testing.assert_allclose(after, wanted, atol=1e-5)
+
+
+def test_without_a_texture_network_seen_colours_complete_the_coarse_albedo(face, rng):
+    coeff = coefficients(face, angles=(0, 0.4, 0))
+    photo = speckled(face, coeff, rng)
+    (known,), outputs = shown(face, photo, coeff, delit=True, trust=True, erosion=1)
+    found = FaceModel(face, image_size=SIZE, delit=True, trust=True, erosion=1).reconstruct(photo, coeff)
+    seen = known[:, 7:10] / np.maximum(known[:, 6:7], 1e-9)
+    wanted = TextureCompletion(face.triangles, mirror_index(face))(known[None, :, :3], seen[None], known[None, :, 6])
+    np.testing.assert_allclose(found["fine_texture"], wanted, atol=1e-5)
+    photo_error = [np.abs(outputs["projected_color"] - tf.concat([found[f"{kind}_color"] * known[:, 6:7],
+                                                                  known[None, :, 6:7]], -1)).mean()
+                   for kind in ("coarse", "fine")]
+    assert photo_error[1] < 0.7 * photo_error[0]
 
 
 @pytest.mark.parametrize(("options", "words"), [({"visibility": "x-ray"}, "'depth' or 'normal'"),

@@ -29,7 +29,7 @@ from facegcn.photos.warping import transform_points
 from facegcn.report import CROP_TEXT, write_png
 from tests import face_networks
 from tests.face_networks import SHAPES, random_inputs
-from tests.faces import half_ellipsoid
+from tests.faces import embedded, half_ellipsoid
 
 FACE = np.array([(80.0, 90), (140, 88), (112, 125), (90, 155), (134, 157)])  # eyes, nose, mouth corners
 
@@ -204,7 +204,7 @@ def test_metrics_compare_each_overlay_with_its_own_photo(rng):
 def world(tmp_path_factory):
     """A small world with two segmented pictures, and the flags of test mode."""
     folder = tmp_path_factory.mktemp("world")
-    model = half_ellipsoid(25, 31)
+    model = embedded(half_ellipsoid(25, 31))  # its landmarks need not be learnt
     model.save(str(folder / "model.npz"))
     (folder / "in").mkdir()
     rows, columns = np.indices((64, 64))
@@ -249,7 +249,7 @@ def test_a_texture_network_is_measured_too(world, converted, tmp_path):
                     light_cnn_file=converted["light_cnn_29"])
     face_model = build_face_model(config, load_morphable(config))
     jobs = photo_jobs([str(world[0] / "in" / "face0.png")], face_model.morphable, 64)
-    rows = Reconstructor(face_model, None, str(tmp_path), recognizers=load_recognizers(config)).run(jobs, 2)
+    rows = Reconstructor(face_model, str(tmp_path), recognizers=load_recognizers(config)).run(jobs, 2)
     assert json.loads((tmp_path / "metrics.json").read_text())["fine_texture"] == "texture network"
     # The residual head starts at the coarse albedo; the relit fine face stays near the coarse one.
     assert rows["face0"]["fine_light_cnn"] == pytest.approx(rows["face0"]["coarse_light_cnn"], abs=0.2)

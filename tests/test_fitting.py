@@ -1,15 +1,19 @@
 """Photo losses and coefficient fitting, with a face model that knows nothing but geometry."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegcn import fitting, lighting
+from facegcn import camera, fitting, lighting, surface_points
 from facegcn.errors import UserError
-from facegcn.landmarks import landmark_targets
+from facegcn.landmark_fitting import parameter_columns
+from facegcn.landmarks import DENSE_COUNT, landmark_targets
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
 from model import FaceModel
-from tests.faces import half_ellipsoid
+from tests.faces import embedded, half_ellipsoid
+from tests.test_photometric_fitting import LIGHT, faces, photos, posed, shape_errors
 
 SIZE = 64
 
@@ -76,69 +80,6 @@ def test_priors_are_what_they_say(face_model):
     np.testing.assert_allclose(terms["grey_light"], np.mean((gamma - gamma.mean(1, keepdims=True)) ** 2), rtol=1e-5)
 
 
-def test_fitting_finds_the_face(face_model, portrait):
-    rgba, coeff, targets = portrait
-    start = np.zeros_like(coeff)
-    fitted = fitting.CoefficientFitter(face_model, steps=80)(rgba, start, targets)
-    before = fitting.photo_losses(face_model, rgba, start, targets)
-    after = fitting.photo_losses(face_model, rgba, fitted, targets)
-    assert after["photo"] < 0.5 * before["photo"]
-    assert after["landmark"] < 0.1 * before["landmark"]
-
-
-def test_large_crops_are_fitted_in_their_own_pixels(face_model, portrait):
-    """A 224 crop is looked at at half its width; targets stay pixels of the crop."""
-    _, coeff, targets = portrait
-    large = face_model.at_size(224)
-    rgba = large.reconstruct(np.zeros((2, 224, 224, 4), np.float32), coeff)["coarse_render"]
-    wanted = targets * (224 / SIZE)
-    fitted = fitting.CoefficientFitter(large, steps=60)(rgba, np.zeros_like(coeff), wanted)
-    found = (large.geometry(fitted)["landmarks"].numpy() + 1) * 112
-    assert np.abs(found - wanted[:, :68])[:, 17:].mean() < 1.0
-
-
-def test_without_landmarks_the_photo_decides_and_the_start_holds(face_model, portrait):
-    rgba, coeff, _ = portrait
-    none = np.stack([landmark_targets(None)] * 2)
-    start = coeff + np.random.default_rng(5).normal(0, 0.05, coeff.shape).astype(np.float32)
-    fitted = fitting.CoefficientFitter(face_model, steps=60)(rgba, start, none)
-    before, after = (fitting.photo_losses(face_model, rgba, c, none)["photo"] for c in (start, fitted))
-    assert after < 0.5 * before
-    albedo = slice(*np.cumsum(face_model.morphable.part_sizes)[1:3])
-    np.testing.assert_array_equal(fitted[:, albedo], start[:, albedo])
-    assert (fitted[:, albedo.stop:] != start[:, albedo.stop:]).any()
-    moved = [face_model.geometry(c)["landmarks"].numpy() * SIZE / 2 for c in (start, fitted)]
-    assert np.linalg.norm(moved[1] - moved[0], axis=-1).mean() < 3.0
-
-
-def test_no_photo_without_landmarks_is_explained_worse_than_by_its_start(face_model, portrait):
-    """Although the albedo, which the fit may use on its way, is put back."""
-    rgba, coeff, _ = portrait
-    none = np.stack([landmark_targets(None)] * 2)
-    fitter = fitting.CoefficientFitter(face_model, steps=60)
-    albedo = slice(*np.cumsum(face_model.morphable.part_sizes)[1:3])
-    for seed in range(4):
-        start = coeff + np.random.default_rng(seed).normal(0, 0.05, coeff.shape).astype(np.float32)
-        start[:, albedo] += np.random.default_rng(seed).normal(0, 1.0, start[:, albedo].shape)
-        fitted = fitter(rgba, start, none)
-        for i in range(2):
-            before, after = (fitting.photo_losses(face_model, rgba[i:i + 1], c[i:i + 1], none[:1])["photo"]
-                             for c in (start, fitted))
-            assert after <= before
-
-
-def test_a_photo_whose_fit_is_not_finite_keeps_its_start(face_model, portrait):
-    rgba, coeff, targets = portrait
-    spoilt = np.array(rgba)
-    spoilt[0, 20:40, 20:40] = np.nan
-    start = np.zeros_like(coeff)
-    fitter = fitting.CoefficientFitter(face_model, steps=10)
-    fitted, sound = fitter(spoilt, start, targets), fitter(rgba, start, targets)
-    np.testing.assert_array_equal(fitted[0], start[0])
-    np.testing.assert_allclose(fitted[1], sound[1], atol=1e-5)
-    assert np.abs(sound[1]).max() > 0.01
-
-
 def test_trust_scales_a_photos_landmarks(face_model, portrait):
     _, coeff, targets = portrait
     projected = face_model.geometry(np.zeros_like(coeff))["landmarks"]
@@ -149,6 +90,149 @@ def test_trust_scales_a_photos_landmarks(face_model, portrait):
     assert first > 0.0 and second > 0.0
 
 
+# ---------------------------------------------------------------- coefficients of photos
+@pytest.fixture(scope="module")
+def dense_model():
+    return embedded(half_ellipsoid(33, 41))
+
+
+@pytest.fixture(scope="module")
+def fitter(dense_model):
+    return fitting.CoefficientFitter(dense_model, LIGHT)
+
+
+def exposed(model, coeff, size=224):
+    """Pictures as a camera keeps them: no brighter than white."""
+    return np.clip(photos(model, coeff, size), -1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def known(dense_model):
+    """Coefficients (3, K), photos, targets and dense landmarks of three faces, as exact as a detector is."""
+    coeff = faces(dense_model, 3)
+    world, rng = posed(dense_model, coeff).numpy(), np.random.default_rng(4)
+    surface = surface_points.dense_points(dense_model)
+
+    def named(points):
+        pixels = camera.to_pixels(camera.project(np.float32(points)), 224).numpy()
+        return pixels + rng.normal(0, 0.3, pixels.shape)
+    dense = np.full((3, DENSE_COUNT, 3), np.nan, np.float32)
+    dense[:, surface.rows, :2] = named(np.stack([surface.of(one) for one in world]))
+    dense[..., 2] = 1.0
+    targets = np.stack([landmark_targets(None, points) for points in named(world[:, dense_model.landmarks])])
+    return coeff, exposed(dense_model, coeff), targets, dense
+
+
+NO_TARGETS = np.stack([landmark_targets(None)] * 3)
+
+
+def explained(model, rgba, coeff):
+    """Mean absolute difference (B,) of photos from the faces' pictures, where both show skin."""
+    drawn = exposed(model, coeff)
+    both = (drawn[..., 3] * rgba[..., 3])[..., None]
+    return (np.abs(drawn - rgba) * both).sum(axis=(1, 2, 3)) / both.sum(axis=(1, 2, 3))
+
+
+def test_fitting_finds_the_face_by_dense_landmarks_and_colours(dense_model, fitter, known):
+    coeff, rgba, _, dense = known
+    fit = fitter(rgba, np.zeros_like(coeff), NO_TARGETS, dense)
+    assert fit.coefficients.dtype == np.float32
+    start = shape_errors(dense_model, np.zeros_like(coeff), coeff)
+    assert (shape_errors(dense_model, fit.coefficients, coeff) < 0.4 * start).all()
+    assert (explained(dense_model, rgba, fit.coefficients) < 0.2 * explained(dense_model, rgba, 0 * coeff)).all()
+    assert (fit.landmark_residual < 0.6).all() and (fit.unexplained < 0.1).all() and (fit.seen > 0.4).all()
+    albedo = [dense_model.albedo(dense_model.split(c).tex) for c in (fit.coefficients, 0 * coeff, coeff)]
+    off = [np.abs(a - albedo[2]).mean(axis=(1, 2)) for a in albedo[:2]]
+    assert (off[0] < 0.6 * off[1]).all()
+
+
+def test_large_and_small_crops_are_fitted_in_their_own_pixels(dense_model, fitter, known):
+    coeff, _, targets, dense = known
+    for size in (112, 448):
+        scale = np.float32([size / 224, size / 224, 1.0])
+        fit = fitter(exposed(dense_model, coeff, size), np.zeros_like(coeff), targets * scale[0], dense * scale)
+        assert (fit.landmark_residual < 0.6).all(), "counted in pixels of a 224 crop"
+        at = [camera.to_pixels(camera.project(posed(dense_model, c)), 224) for c in (fit.coefficients, coeff)]
+        assert np.linalg.norm(at[0] - at[1], axis=-1).mean() < 1.0
+
+
+def test_points_of_the_users_count_beside_dense_ones_but_five_made_of_these_do_not(fitter, known):
+    coeff, rgba, targets, dense = known
+    start = np.zeros_like(coeff)
+    alone = fitter(rgba, start, NO_TARGETS, dense).coefficients
+    five = np.stack([landmark_targets(np.full((5, 2), 50.0))] * 3)
+    np.testing.assert_array_equal(fitter(rgba, start, five, dense).coefficients, alone)
+    both = fitter(rgba, start, targets, dense).coefficients
+    assert (np.abs(both - alone).max(axis=1) > 1e-4).all() and np.abs(both - alone).mean() < 0.05
+    assert np.isfinite(both).all()
+
+
+def test_without_dense_landmarks_or_an_embedding_the_68_points_decide(fitter, known):
+    coeff, rgba, targets, dense = known
+    plain = half_ellipsoid(33, 41)
+    wanted = fitting.CoefficientFitter(plain, LIGHT)(rgba, np.zeros_like(coeff), targets, dense)
+    nowhere = np.full_like(dense, np.nan)
+    for given in (None, nowhere, np.concatenate([dense[..., :2], 0 * dense[..., 2:]], axis=-1)):
+        found = fitter(rgba, np.zeros_like(coeff), targets, given)
+        np.testing.assert_allclose(found.coefficients, wanted.coefficients, atol=1e-4)
+    assert (wanted.landmark_residual < 3.0).all() and (wanted.landmark_residual > 0.1).all()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_without_landmarks_shape_and_pose_are_those_of_the_start(dense_model, fitter, known, count):
+    """Nor with fewer than any face can be fitted to; what the colours say of albedo and light is heard."""
+    coeff, rgba, targets, _ = known
+    few = NO_TARGETS.copy()
+    few[:, 30:30 + count] = targets[:, 30:30 + count]
+    start = coeff + np.random.default_rng(5).normal(0, 0.05, coeff.shape).astype(np.float32)
+    dense_model.split(start).tex[:] = 0.0
+    fit = fitter(rgba, start, few)
+    held = parameter_columns(dense_model)
+    np.testing.assert_allclose(fit.coefficients[:, held], start[:, held], atol=1e-3)
+    assert np.isnan(fit.landmark_residual).all() and (fit.seen > 0.4).all()
+    assert (explained(dense_model, rgba, fit.coefficients) < 0.6 * explained(dense_model, rgba, start)).all()
+
+
+def test_a_photo_that_is_not_finite_or_without_skin_has_the_face_of_its_landmarks(dense_model, fitter, known):
+    coeff, rgba, _, dense = known
+    spoilt = np.array(rgba)
+    spoilt[0, 90:120, 90:120] = np.nan
+    spoilt[1, ..., 3] = 0.0
+    fit = fitter(spoilt, np.zeros_like(coeff), NO_TARGETS, dense)
+    sound = fitter(rgba, np.zeros_like(coeff), NO_TARGETS, dense)
+    assert np.isfinite(fit.coefficients).all()
+    np.testing.assert_array_equal(fit.coefficients[2], sound.coefficients[2])
+    parts = dense_model.split(fit.coefficients)
+    assert not parts.tex[:2].any()
+    np.testing.assert_allclose(parts.gamma[:2], np.stack([LIGHT.mean] * 2), rtol=1e-6)
+    assert (fit.landmark_residual[:2] < 0.6).all()
+    np.testing.assert_array_equal(fit.unexplained[:2], 1.0)
+    np.testing.assert_array_equal(fit.seen[:2], 0.0)
+
+
+def test_a_fit_does_not_depend_on_the_batch(fitter, known):
+    coeff, rgba, targets, dense = known
+    dense = dense.copy()
+    dense[1] = np.nan
+    whole = fitter(rgba, np.zeros_like(coeff), targets, dense)
+    for row in (2, 1, 0):
+        one = slice(row, row + 1)
+        for part, of_all in zip(fitter(rgba[one], np.zeros_like(coeff[one]), targets[one], dense[one]), whole):
+            np.testing.assert_allclose(part, of_all[one], atol=1e-6)
+    assert fitter(rgba[:0], coeff[:0], targets[:0], dense[:0]).coefficients.shape == (0, coeff.shape[1])
+
+
+def test_the_digest_tells_fitters_apart(dense_model):
+    other_light = dataclasses.replace(LIGHT, mean=LIGHT.mean + 1e-3)
+    wider = dataclasses.replace(dense_model.embedding, noise=dense_model.embedding.noise * 2)
+    models = [(dense_model, LIGHT), (dense_model, other_light), (half_ellipsoid(33, 41), LIGHT),
+              (dataclasses.replace(dense_model, embedding=wider), LIGHT), (half_ellipsoid(33, 43), LIGHT)]
+    digests = [fitting.CoefficientFitter(*model).digest for model in models]
+    assert len(set(digests)) == len(digests)
+    assert fitting.CoefficientFitter(embedded(half_ellipsoid(33, 41)), LIGHT).digest == digests[0]
+
+
+# ---------------------------------------------------------------- the regressor
 @pytest.mark.parametrize("kind", ["small", "resnet50"])
 def test_untrained_regressors_give_the_mean_face(face_model, kind):
     network = build_regressor(kind, face_model.morphable, SIZE, 32)

@@ -24,7 +24,7 @@ from facegcn.training import encoding
 from facegcn.training.texture_stage import TextureTrainer
 from model import build_face_model
 from tests import standin_graphs
-from tests.faces import half_ellipsoid
+from tests.faces import embedded, half_ellipsoid
 from tests.standin_graphs import FACENET_WIDTH, REGRESSOR_WIDTH, facenet_graph, regressor_graph, write_standin_graphs
 
 FACENET_OUTPUT = "InceptionResnetV1/Logits/AvgPool_1a_8x8/AvgPool"
@@ -468,7 +468,7 @@ SIZE = 64
 
 def bfm_like():
     """A small model with BFM09's 257 coefficients."""
-    return half_ellipsoid(25, 31, (80, 64, 80))
+    return embedded(half_ellipsoid(25, 31, (80, 64, 80)))
 
 
 @pytest.fixture(scope="module")
@@ -607,7 +607,7 @@ def test_restored_and_tested(world, trained, capsys):
     folder, flags, _ = world
     flags = [*flags, "--gan"]
     assert main.main([*flags, "--mode", "train", "--restore", "--stage", "render", "--epoch", "2",
-                      "--set", "critic_steps=1", "--set", "fit_steps=2"]) == 0
+                      "--set", "critic_steps=1", "--set", "fit=true"]) == 0
     epochs = [json.loads(line).get("epoch") for line in (trained / "stats.jsonl").read_text().splitlines()]
     assert max(epochs) == 1
     # A config without FaceNet or with another regressor does not matter: the run knows its networks.

@@ -9,21 +9,14 @@ from scipy.optimize import least_squares
 from facegcn import camera, geometry, landmark_fitting
 from facegcn.landmark_fitting import LandmarkFitter, parameter_columns, project, rotation
 from facegcn.landmarks import DENSE_COUNT, landmark_targets
-from facegcn.surface_points import LandmarkEmbedding, dense_points, target_points
+from facegcn.surface_points import dense_points, target_points
+from tests.faces import embedded as random_landmarks
 from tests.faces import half_ellipsoid
-
-LOST = 40  # landmarks that lie on no surface
 
 
 def embedded(noise=0.3, shared=0.0, bias=0.0, seed=0):
     """A small model with random dense landmarks."""
-    rng, model = np.random.default_rng(seed), half_ellipsoid()
-    triangles = rng.integers(0, len(model.triangles), DENSE_COUNT)
-    triangles[rng.permutation(DENSE_COUNT)[:LOST]] = -1
-    model.embedding = LandmarkEmbedding(
-        triangles, rng.dirichlet((1, 1, 1), DENSE_COUNT), bias * rng.normal(size=(DENSE_COUNT, 2)),
-        np.full(DENSE_COUNT, noise), shared * rng.normal(size=(DENSE_COUNT, 2, 5)))
-    return model
+    return random_landmarks(half_ellipsoid(), noise, shared, bias, seed)
 
 
 def faces(model, count, pose=(25, 70, 45), seed=1):

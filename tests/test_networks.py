@@ -137,6 +137,26 @@ def test_hidden_vertices_can_take_their_mirror_s_colour_in_one_linear_step(hiera
     np.testing.assert_allclose(network([embedding, known]), target, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [7, 10, 14])
+def test_a_colour_that_is_half_trusted_is_copied_by_half(hierarchy, channels, rng):
+    """What is seen comes times the trust in it; the same linear step then blends it with the coarse albedo."""
+    network = build_texture_network("resnet", hierarchy, EMBEDDING, residual=True, refiner_channels=channels)
+    embedding, known = inputs(hierarchy, channels=channels)
+    coarse, (seen, mirrored) = known[..., :3], rng.uniform(-0.8, 0.8, (2, *known[..., :3].shape))
+    trust, mirrored_trust = rng.random((2, *known.shape[:2], 1))
+    places = [(6, slice(7, 10) if channels > 7 else slice(3, 6), seen, trust, 6, trust)]
+    if channels == 14:
+        places.append((12, slice(10, 13), mirrored, mirrored_trust, 13, (1 - trust) * mirrored_trust))
+    kernel = network.get_layer("mesh_concat").kernel
+    copying, wanted = np.zeros(kernel.shape, np.float32), coarse
+    for group, columns, colors, weight, place, share in places:
+        known[..., columns], known[..., place] = colors * weight, weight[..., 0]
+        copying[(group + np.arange(3)) * 6, np.arange(3)] = 1.0
+        wanted = wanted + share * (colors - coarse)
+    kernel.assign(copying)
+    np.testing.assert_allclose(network([embedding, known]), np.clip(wanted, -1, 1), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind, channels", [("resnet", 10), ("normal", 7), ("resnet", 14)])
 def test_residual_head_starts_at_the_coarse_albedo_and_learns(kind, channels, hierarchy):
     keras.utils.set_random_seed(0)

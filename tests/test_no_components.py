@@ -11,10 +11,10 @@ import main
 from facegcn.fitting import CoefficientFitter
 from facegcn.landmarks import landmark_targets
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
+from facegcn.portraits.light_prior import light_prior
 from facegcn.portraits.maker import PortraitMaker
 from facegcn.training.regressor_stage import TruthLoss
-from model import FaceModel
-from tests.faces import half_ellipsoid
+from tests.faces import embedded, half_ellipsoid
 
 SIZE = 64
 
@@ -34,26 +34,41 @@ def test_portraits_regressor_loss_and_fit(components, tmp_path):
     load_weights(regressor, str(tmp_path / "regressor.npz"))
     terms = TruthLoss(face, SIZE)(coeff, truth)
     assert all(np.isfinite(term) for term in terms.values())
-    fitter = CoefficientFitter(FaceModel(face, None, regressor, SIZE), steps=3)
+    fitter = CoefficientFitter(face, light_prior(face, 64))
     targets = np.stack([landmark_targets(None, portrait.landmarks) for portrait in portraits])
-    fitted = fitter(rgba, np.zeros_like(truth), targets)
-    assert fitted.shape == truth.shape and np.isfinite(fitted).all() and np.abs(fitted).max() > 0
+    fit = fitter(rgba, np.zeros_like(truth), targets)
+    assert fit.coefficients.shape == truth.shape and np.isfinite(fit.coefficients).all()
+    assert (fit.landmark_residual < 3.0).all() and (fit.unexplained < 1.0).all()
 
 
 def test_the_three_commands_without_expressions(tmp_path):
-    half_ellipsoid(25, 31, (6, 0, 5)).save(str(tmp_path / "data" / "model.npz"))
+    embedded(half_ellipsoid(25, 31, (6, 0, 5))).save(str(tmp_path / "data" / "model.npz"))
     config = tmp_path / "still.yaml"
     config.write_text(yaml.safe_dump({
         "root_dir": str(tmp_path / "data"), "runs_dir": str(tmp_path / "runs"), "model_file": "model.npz",
         "demo_portraits": 6, "val_count": 1, "test_count": 1, "img_size": SIZE, "regressor_pixels": 32,
         "regressor_start": "", "rec_steps": 2, "rec_batch_size": 2, "rec_reuse": 1, "rec_photo_batch": 2, "epoch": 1,
-        "batch_size": 2, "log_steps": 1, "buffer_size": 4, "render_start": 0.0, "made_portraits": 2}))
+        "batch_size": 2, "log_steps": 1, "buffer_size": 4, "render_start": 0.0, "made_portraits": 2, "fit": True}))
     flags = ["--config", str(config)]
     assert create_bin.main(flags) == 0
     assert main.main([*flags, "--mode", "train"]) == 0
     assert main.main([*flags, "--mode", "test", "--output", str(tmp_path / "out")]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert np.isfinite(metrics["mean"]["fine_l1"])
+    assert all(np.isfinite(metrics["mean"][name]) for name in ("unexplained", "skin_seen"))
     saved, = (tmp_path / "out").glob("*.npz")
     with np.load(saved) as data:
         assert any(array.shape[-1:] == (6 + 5 + 33,) for array in (data[name] for name in data.files))
+    # What the run leaves to begin with is the same network, for whoever has the same face model.
+    run, = (tmp_path / "runs").iterdir()
+    start = [*flags, "--set", f"texture_start={run / 'texture_start.npz'}",
+             "--set", f"regressor_start={run / 'regressor.npz'}", "--set", f"runs_dir={tmp_path / 'others'}"]
+    assert main.main([*start, "--mode", "test", "--output", str(tmp_path / "begun")]) == 0
+    begun = json.loads((tmp_path / "begun" / "metrics.json").read_text())
+    assert begun["fine_texture"] == "texture network"
+    assert begun["mean"]["fine_l1"] == pytest.approx(metrics["mean"]["fine_l1"], rel=0.02)
+    assert main.main([*start, "--mode", "train", "--stage", "all"]) == 0
+    again, = (tmp_path / "others").iterdir()
+    assert (again / "texture_start.npz").exists()
+    assert main.main([*start, "--mode", "test", "--output", str(tmp_path / "again")]) == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["fine_texture"] == "texture network"

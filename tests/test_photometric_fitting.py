@@ -179,7 +179,7 @@ def test_a_face_of_the_model_is_explained(world):
     assert result.explained.min() >= 0 and result.explained.max() <= 1
 
 
-def test_what_covers_a_face_is_found_out_and_changes_little(model, world):
+def test_what_covers_a_face_is_found_out_and_changes_less_than_if_it_were_skin(model, world, monkeypatch):
     coeff, rgba, before, clean = world
     covered = rgba.copy()
     covered[:, 120:165, 70:150, :3] = (-0.6, 0.1, 0.7)  # a blue scrap on mouth and cheek
@@ -191,8 +191,11 @@ def test_what_covers_a_face_is_found_out_and_changes_little(model, world):
     assert result.explained[inside].mean() < 0.1 and result.explained[outside].mean() > 0.8
     assert (result.unexplained > clean.unexplained + 0.05).all()
     without = PhotometricFitter(model, LIGHT).fit(covered * (1, 1, 1, 0), before)
-    found, wanted = (pixel_errors(model, one.coefficients, coeff, outside).mean() for one in (result, without))
-    assert found < 1.2 * wanted
+    monkeypatch.setattr(photometric_fitting, "ROBUST", 1e3)
+    believed = PhotometricFitter(model, LIGHT).fit(covered, before)
+    found, wanted, misled = (pixel_errors(model, one.coefficients, coeff, outside).mean()
+                             for one in (result, without, believed))
+    assert found < 1.6 * wanted and found < 0.5 * misled
 
 
 def test_every_photo_is_fitted_by_itself_and_the_same_again(model, world):

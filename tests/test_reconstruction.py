@@ -17,13 +17,19 @@ from hypothesis import strategies as st
 
 import main
 from facegcn import files
+from facegcn.config import Config
 from facegcn.errors import UserError
+from facegcn.fitting import CoefficientFitter
+from facegcn.landmarks import write_points
 from facegcn.photos.packed_photos import PackedPhotos
+from facegcn.portraits.light_prior import light_prior
+from facegcn.portraits.maker import PortraitMaker
 from facegcn.reconstruction import evaluation, jobs, reconstructor, results
 from facegcn.reconstruction.jobs import Job
 from facegcn.reconstruction.results import ENDINGS, result_names
 from facegcn.report import CROP_TEXT, write_png
-from tests.faces import half_ellipsoid
+from model import build_face_model
+from tests.faces import embedded, half_ellipsoid
 
 SIZE = 64
 
@@ -204,6 +210,82 @@ def test_metrics_are_those_of_the_overlays_that_are_written(flags, tmp_path):
         assert (render[~mask][:, 3] == 255).any(), "the render reaches beyond the mask"
         for name, value in evaluation.image_metrics(overlay, photo, inside).items():
             assert rows["a"][f"{kind}_{name}"] == pytest.approx(value, rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def portraits(flags, tmp_path_factory):
+    """A folder with two portraits of the world's model; points lie beside the first."""
+    folder = tmp_path_factory.mktemp("portraits")
+    maker = PortraitMaker(half_ellipsoid(25, 31), SIZE, seed=1)
+    for number, name in enumerate("ab"):
+        portrait = maker.make(number)
+        write_png(str(folder / f"{name}.png"), portrait.rgba, CROP_TEXT)
+        if not number:
+            write_points(str(folder / f"{name}.txt"), portrait.landmarks)
+    return folder
+
+
+def test_metrics_tell_how_well_the_fit_explains_each_photo(flags, portraits, tmp_path):
+    assert not {"landmark_residual", "unexplained", "skin_seen"} & set(
+        reconstruct(flags, portraits, tmp_path / "plain")[1]["a"])
+    embedded(half_ellipsoid(25, 31)).save(str(tmp_path / "model.npz"))
+    code, rows = reconstruct(flags, portraits, tmp_path / "out", "--set", "fit=true",
+                             "--set", f"model_file={tmp_path / 'model.npz'}")
+    assert code == 0
+    assert 0.0 < rows["a"]["landmark_residual"] < 3.0, "pixels of a crop 224 wide"
+    assert rows["b"]["landmark_residual"] is None, "nobody knows its landmarks"
+    assert all(0.0 <= row["unexplained"] <= 1.0 and 0.2 < row["skin_seen"] < 1.0 for row in rows.values())
+    assert rows["a"]["unexplained"] < 0.3
+    first = table(tmp_path / "out")[0]
+    assert float(first["unexplained"]) == pytest.approx(rows["a"]["unexplained"])
+
+
+def test_the_detail_step_brings_the_fine_face_nearer_to_the_photo(flags, portraits, tmp_path):
+    found = [reconstruct(flags, portraits, tmp_path / detail, "--set", f"detail={detail}")[1]
+             for detail in ("false", "true")]
+    for name in "ab":
+        assert found[1][name]["fine_l1"] < 0.7 * found[0][name]["fine_l1"]
+        assert found[1][name]["coarse_l1"] == found[0][name]["coarse_l1"]
+        arrays = [np.load(tmp_path / detail / f"{name}.npz") for detail in ("false", "true")]
+        albedo, color = ([np.array(part[key]) for part in arrays] for key in ("fine_texture", "fine_color"))
+        assert np.abs(albedo[1] - albedo[0]).max() > 0.02 and np.abs(albedo[1]).max() <= 1.0
+        assert np.abs(color[1]).max() <= 1.0 and (color[1] != color[0]).any()
+        render = cv2.imread(str(tmp_path / "true" / f"{name}_fine.png"), cv2.IMREAD_UNCHANGED)
+        photo = cv2.imread(str(tmp_path / "true" / f"{name}_input.png"))
+        inside = (render[..., 3] == 255) & (cv2.imread(str(tmp_path / "true" / f"{name}_mask.png"), 0) == 255)
+        off = np.abs(render[..., :3].astype(float) - photo)[inside].mean() / 255
+        assert off == pytest.approx(found[1][name]["fine_l1"], rel=0.02), "the picture is drawn of the new colours"
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_an_estimated_mask_loses_what_the_fitted_face_cannot_explain(flags, portraits, tmp_path, monkeypatch, fit):
+    """A given mask stays; so does an estimated one of which nothing would be left."""
+    cut = {"estimated": lambda mask: mask * (np.arange(SIZE) < SIZE // 2), "lost": lambda mask: 0 * mask}
+    asked = []
+
+    def refine(rgba, render, coverage, dense=None):
+        asked.append((render.dtype, render.shape, coverage.shape))
+        return cut["estimated" if len(asked) == 1 else "lost"](rgba[..., 3])
+
+    monkeypatch.setattr(reconstructor, "refine_mask", refine)
+    morphable = embedded(half_ellipsoid(25, 31))
+    config = Config(img_size=SIZE, regressor_pixels=32, root_dir=str(tmp_path))
+    face_model = build_face_model(config, morphable, with_texture=False)
+    fitter = CoefficientFitter(morphable, light_prior(morphable, 64)) if fit else None
+    photos = {name: jobs.photo_jobs([str(portraits / f"{file}.png")], morphable, SIZE)[0].load()._replace(
+        estimated=name != "given") for name, file in (("estimated", "a"), ("lost", "b"), ("given", "a"))}
+    whole = {name: photo.rgba.copy() for name, photo in photos.items()}
+    rows = reconstructor.Reconstructor(face_model, str(tmp_path / "out"), fitter).run(
+        [Job(name, lambda photo=photo: photo) for name, photo in photos.items()], 3)
+    assert all(row["status"] == "ok" for row in rows.values()), rows
+    assert asked == [(np.uint8, (SIZE, SIZE, 3), (SIZE, SIZE))] * 2 * fit
+    for name, rgba in whole.items():
+        wanted = cut["estimated"](rgba[..., 3]) if fit and name == "estimated" else rgba[..., 3]
+        mask = cv2.imread(str(tmp_path / "out" / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(mask > 127, wanted > 127)
+        with np.load(tmp_path / "out" / f"{name}.npz") as arrays:
+            seen = arrays["landmarks"][arrays["visible"][morphable.landmarks] > 0]
+        assert (seen[:, 0].max() < SIZE // 2) == (fit and name == "estimated"), "colours are taken inside the mask only"
 
 
 # ---------------------------------------------------------------- the end of a run

@@ -12,6 +12,7 @@ import tensorflow as tf
 from facegcn import geometry, rasterizer
 from facegcn.backends import row_gathers
 from facegcn.config import Config
+from facegcn.losses import second_view_loss
 from facegcn.photos.packed_file import write_bin
 from facegcn.photos.packed_photos import PackedPhotos
 from facegcn.portraits.maker import PortraitMaker
@@ -144,6 +145,52 @@ def test_what_is_random_in_a_step_depends_on_seed_and_step_only(world):
     for other in (terms(4, 8, 0), terms(5, 7, 0)):
         assert other[0] != first[0], "dropout changes"
         assert other[1] != first[1], "the points between photo and overlay change"
+
+
+@pytest.fixture(scope="module")
+def made(world):
+    """Three packed portraits with their truth and second pictures, and their encoding."""
+    config, morphable, packed, encoding, _ = world
+    maker = PortraitMaker(morphable, SIZE, seed=1)
+    truth = np.stack([maker.make(number).albedo / np.float32(127.5) - 1 for number in range(3)]).astype(np.float16)
+    second = np.stack([maker.coefficients(number, 1) for number in range(3)])
+    splits = {"train": np.arange(3)}
+    rows = {"truth_row": np.arange(3, dtype=np.int32), "targets": packed.targets[:3], "dense": packed.dense[:3]}
+    return (dataclasses.replace(packed, names=list("abc"), splits=splits, truth=truth, second=second, **rows),
+            Encoding(*(part[:3] for part in encoding)))
+
+
+def test_made_portraits_are_also_judged_by_a_second_picture(world, made):
+    (rgba, coeff, features), packed = world[4], made[0]
+    truth, second = tf.constant(packed.truth[:2]), tf.constant(packed.second[:2])
+
+    def terms(**weights):
+        trainer, _ = texture_trainer(world, truth_weight=2.0, **weights)(face_model(world))
+        found, outputs = trainer.generator_terms(rgba, coeff, features, second, truth)
+        return {name: float(value) for name, value in found.items()}, trainer, outputs
+
+    plain, _, _ = terms()
+    both, trainer, outputs = terms(second_view_weight=3.0)
+    assert "second_view" not in plain and both["second_view"] > 0.01
+    assert both["second_view"] == pytest.approx(float(
+        second_view_loss(trainer.face_model, outputs["fine_texture"], truth, second)), rel=1e-4)
+    assert both["total"] == pytest.approx(plain["total"] + 3.0 * both["second_view"], rel=1e-4)
+    unknown = [tf.fill(part.shape, tf.constant(np.nan, part.dtype)) for part in (second, truth)]
+    photos = {name: float(value) for name, value in trainer.generator_terms(rgba, coeff, features, *unknown)[0].items()}
+    assert photos["second_view"] == 0.0 and photos["truth"] == 0.0 and np.isfinite(photos["total"])
+
+
+def test_photos_and_made_portraits_take_turns_with_and_without_truth(world, made, tmp_path):
+    config = dataclasses.replace(world[0], second_view_weight=3.0, runs_dir=str(tmp_path))
+    data = texture_stage._Data(world[2], world[3], made, config, world[1].vertex_count)
+    rgba, coeff, features, second, truth = next(iter(data.training(0)))
+    assert second.shape == coeff.shape and truth.shape == (2, world[1].vertex_count, 3)
+    assert np.isnan(second).all(axis=1).tolist() == np.isnan(truth).all(axis=(1, 2)).tolist() == [True, False]
+    assert any(np.array_equal(second[1], row) for row in made[0].second)
+    run, model = RunFolder.create(config), face_model(world)
+    texture_stage.train_texture(TextureTrainer(model, config), config, run, world[2], world[3], made)
+    lines = [json.loads(line) for line in open(run.file("stats.jsonl"))]
+    assert all(0.0 < line["second_view"] < 2.0 and np.isfinite(line["total"]) for line in lines)
 
 
 @pytest.mark.parametrize(("size", "inner"), [(96, 48), (256, 64)])

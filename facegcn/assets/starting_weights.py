@@ -85,7 +85,8 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
         UserError: a weight is not finite or too large.
         OSError: as ``files.written_whole``.
     """
-    arrays = {f"network/{weight.path}": weight.numpy().astype(np.float16) for weight in network.weights}
+    with np.errstate(over="ignore"):  # what is too large is infinite, and found below
+        arrays = {f"network/{weight.path}": weight.numpy().astype(np.float16) for weight in network.weights}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{path} was not written: {name} is not finite in half precision")

@@ -1,0 +1,162 @@
+"""Starting weights of the texture network: with what they go, and what they refuse with which cure."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import model as networks
+from facegcn.assets.landmark_embedding import ensure_embedding
+from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
+from facegcn.config import Config
+from facegcn.errors import UserError
+from facegcn.files import read_npz, write_npz
+from facegcn.morphable import MorphableModel
+from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
+from model import build_face_model, build_texture_network
+from tests.faces import embedded, half_ellipsoid
+
+EMBEDDING = 160  # features of the small regressor
+
+
+def plain_model():
+    return half_ellipsoid(25, 31)
+
+
+@pytest.fixture(scope="module")
+def hierarchy():
+    model = plain_model()
+    return generate_transform_matrices(model.mean_shape, model.triangles)
+
+
+def random_network(hierarchy, **options):
+    """A texture network with random weights everywhere, its last layer too."""
+    rng = np.random.default_rng(2)
+    network = build_texture_network("resnet", hierarchy, EMBEDDING, residual=True, **options)
+    for weight in network.weights:
+        weight.assign(rng.normal(0, 0.1, weight.shape))
+    return network
+
+
+@pytest.fixture(scope="module")
+def saved(hierarchy, tmp_path_factory):
+    """The file, its network and its embedding."""
+    path = str(tmp_path_factory.mktemp("start") / "start.npz")
+    network, embedding = random_network(hierarchy, refiner_channels=14), embedded(plain_model()).embedding
+    save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding)
+    return path, network, embedding
+
+
+def shown(vertices):
+    """Something for a network to look at."""
+    rng = np.random.default_rng(4)
+    return [np.float32(rng.normal(size=(2, EMBEDDING))), np.float32(rng.uniform(-0.5, 0.5, (2, vertices, 14)))]
+
+
+def test_weights_hierarchy_and_landmarks_come_back(saved, hierarchy):
+    path, network, embedding = saved
+    start = StartingWeights(path, plain_model())
+    for name, array in to_arrays(hierarchy).items():
+        np.testing.assert_allclose(start.hierarchy[name], array, rtol=1e-6, atol=1e-6)
+    for name, array in vars(embedding).items():
+        np.testing.assert_allclose(getattr(start.embedding, name), array, rtol=1e-6)
+    other = build_texture_network("resnet", from_arrays(start.hierarchy), EMBEDDING, residual=True, refiner_channels=14)
+    given = shown(775)
+    assert np.abs(other(given) - network(given)).max() > 0.1
+    start.load_into(other)
+    np.testing.assert_allclose(other(given), network(given), atol=0.01)
+    for weight, wanted in zip(other.weights, network.weights):
+        np.testing.assert_allclose(weight, wanted, atol=1e-6, rtol=1e-3)
+
+
+def rounded(model):
+    """The model as a file in half precision holds it."""
+    return dataclasses.replace(model, **{name: getattr(model, name).astype(np.float16).astype(np.float32) for name in (
+        "mean_shape", "id_basis", "exp_basis", "mean_albedo", "albedo_basis")})
+
+
+def test_a_model_that_differs_by_rounding_is_the_same(saved):
+    model = rounded(plain_model())
+    assert model.digest != plain_model().digest
+    assert StartingWeights(saved[0], model).hierarchy
+
+
+def changed(**arrays):
+    return lambda model: dataclasses.replace(model, **{name: change(getattr(model, name))
+                                                       for name, change in arrays.items()})
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda model: half_ellipsoid(27, 31), "mean_shape has shape (837, 3), theirs (775, 3)"),
+    (changed(mean_shape=lambda a: a + np.float32([0, 0.02, 0]) * (np.arange(775) == 7)[:, None]), "the mean face"),
+    (changed(triangles=lambda a: a[::-1].copy()), "triangles are others"),
+    (changed(landmarks=lambda a: np.where(np.arange(68) == 30, a[29], a)), "landmarks are others"),
+    (changed(id_basis=lambda a: a * np.float32([1, 1, 1.05, 1, 1, 1])), "id_basis is another"),
+    (changed(exp_basis=lambda a: a[..., :3]), "exp_basis_scale has shape (3,), theirs (4,)"),
+    (changed(albedo_basis=lambda a: a * np.float32(0.8)), "albedo_basis is another")])
+def test_another_face_model_is_refused_with_the_cure(saved, change, words):
+    with pytest.raises(UserError) as caught:
+        StartingWeights(saved[0], change(plain_model()))
+    message = str(caught.value)
+    assert words in message and saved[0] in message and "do not fit this face model" in message
+    assert "convert the model again" in message and "--set texture_start= --set regressor_start=" in message
+
+
+@pytest.mark.parametrize("options", [{"wide": True, "refiner_channels": 14}, {"refiner_channels": 10}])
+def test_another_network_is_refused_and_stays_as_it_was(saved, hierarchy, options):
+    network = random_network(hierarchy, **options)
+    before = [weight.numpy() for weight in network.weights]
+    with pytest.raises(UserError, match=r"do not fit the texture network: \S+ needs shape .*--set texture_start="):
+        StartingWeights(saved[0], plain_model()).load_into(network)
+    assert all(np.array_equal(weight, kept) for weight, kept in zip(network.weights, before))
+
+
+def test_absent_and_damaged_files_are_named(saved, tmp_path):
+    with pytest.raises(UserError, match=r"absent.npz are not there; --set texture_start="):
+        StartingWeights(str(tmp_path / "absent.npz"), plain_model())
+    whole, path = open(saved[0], "rb").read(), tmp_path / "cut.npz"
+    for content in (b"", b"no archive", whole[:len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"cut.npz are damaged"):
+            StartingWeights(str(path), plain_model())
+    arrays = read_npz(saved[0])
+    for missing in ("model/mean_shape", "landmarks/noise", "model/exp_basis_scale"):
+        write_npz(str(path), {name: array for name, array in arrays.items() if name != missing})
+        with pytest.raises(UserError, match=r"cut.npz are damaged"):
+            StartingWeights(str(path), plain_model())
+
+
+def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarchy, tmp_path):
+    network, path = random_network(hierarchy, refiner_channels=14), str(tmp_path / "start.npz")
+    for value in (np.nan, 1e6):  # the second is too much for half precision
+        network.weights[3].assign(tf.fill(network.weights[3].shape, np.float32(value)))
+        with pytest.raises(UserError, match="was not written: network/.* is not finite in half precision"):
+            save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedded(plain_model()).embedding)
+    assert not list(tmp_path.iterdir())
+    arrays = read_npz(saved[0])
+    arrays[next(name for name in arrays if name.startswith("network/"))].flat[0] = np.inf
+    write_npz(path, arrays)
+    with pytest.raises(UserError, match="do not fit the texture network"):
+        StartingWeights(path, plain_model()).load_into(network)
+
+
+def test_the_face_model_begins_with_them_and_with_their_hierarchy(saved, tmp_path, monkeypatch):
+    """Not with one decimated here, which other rounding could make another."""
+    monkeypatch.setattr(networks, "init_sampling", None)
+    config = Config(texture_start=saved[0], img_size=64, regressor_pixels=32, root_dir=str(tmp_path))
+    found = build_face_model(config, rounded(plain_model())).texture_network
+    np.testing.assert_allclose(found(shown(775)), saved[1](shown(775)), atol=0.01)
+    with pytest.raises(UserError, match="do not fit the texture network"):
+        build_face_model(dataclasses.replace(config, mirror=False), plain_model())
+    assert build_face_model(config, plain_model(), with_texture=False).texture_network is None
+
+
+def test_landmarks_lie_where_the_starting_weights_say(saved, tmp_path):
+    config = Config(texture_start=saved[0], root_dir=str(tmp_path))
+    known = ensure_embedding(config, plain_model())
+    np.testing.assert_array_equal(known.embedding.triangles, saved[2].triangles)
+    own = embedded(plain_model(), seed=5)
+    assert isinstance(known, MorphableModel) and ensure_embedding(config, own) is own, "a model's own come first"
+    with pytest.raises(UserError, match="do not fit this face model"):
+        ensure_embedding(config, half_ellipsoid(27, 31))
