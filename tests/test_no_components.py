@@ -67,8 +67,3 @@ def test_the_three_commands_without_expressions(tmp_path):
     begun = json.loads((tmp_path / "begun" / "metrics.json").read_text())
     assert begun["fine_texture"] == "texture network"
     assert begun["mean"]["fine_l1"] == pytest.approx(metrics["mean"]["fine_l1"], rel=0.02)
-    assert main.main([*start, "--mode", "train", "--stage", "all"]) == 0
-    again, = (tmp_path / "others").iterdir()
-    assert (again / "texture_start.npz").exists()
-    assert main.main([*start, "--mode", "test", "--output", str(tmp_path / "again")]) == 0
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["fine_texture"] == "texture network"

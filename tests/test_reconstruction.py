@@ -19,6 +19,7 @@ import main
 from facegcn import files
 from facegcn.config import Config
 from facegcn.errors import UserError
+from facegcn.face_model import FaceModel
 from facegcn.fitting import CoefficientFitter
 from facegcn.landmarks import write_points
 from facegcn.photos.packed_photos import PackedPhotos
@@ -162,14 +163,14 @@ def test_a_photo_that_fails_unforeseen_is_one_photo(flags, tmp_path, capsys, mon
 
 def test_a_batch_that_fails_as_a_whole_is_tried_photo_by_photo(flags, tmp_path, monkeypatch):
     photos = photos_in(tmp_path / "in", "a.png", "b.png", "c.png")
-    right = reconstructor.PhotosToFaces._reconstruct
+    right = FaceModel.reconstruct
 
     def failing(self, rgba, coeff, embedding):
         if np.isclose(np.asarray(rgba)[:, 0, 0, 1], 20 / 127.5 - 1).any():  # b
             raise ValueError("singular")
         return right(self, rgba, coeff, embedding)
 
-    monkeypatch.setattr(reconstructor.PhotosToFaces, "_reconstruct", failing)
+    monkeypatch.setattr(FaceModel, "reconstruct", failing)
     code, rows = reconstruct(flags, photos, tmp_path / "out")
     assert code == 0 and {name: row["status"] for name, row in rows.items()} == {"a": "ok", "b": "failed", "c": "ok"}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import main
 import model as networks
 from facegcn.assets.landmark_embedding import ensure_embedding
 from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
@@ -13,6 +14,7 @@ from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.files import read_npz, write_npz
 from facegcn.morphable import MorphableModel
+from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
 from model import build_face_model, build_texture_network
 from tests.faces import embedded, half_ellipsoid
@@ -160,3 +162,17 @@ def test_landmarks_lie_where_the_starting_weights_say(saved, tmp_path):
     assert isinstance(known, MorphableModel) and ensure_embedding(config, own) is own, "a model's own come first"
     with pytest.raises(UserError, match="do not fit this face model"):
         ensure_embedding(config, half_ellipsoid(27, 31))
+
+
+def test_a_run_that_began_with_them_leaves_its_own_with_the_same_hierarchy(saved, tmp_path):
+    config = Config(texture_start=saved[0], img_size=64, regressor_pixels=32, root_dir=str(tmp_path / "data"))
+    face_model = build_face_model(config, rounded(plain_model()))
+    weight = face_model.texture_network.weights[0]
+    weight.assign(weight * 0.5)  # it was trained
+    main._save_as_start(config, RunFolder(str(tmp_path)), face_model)
+    left = StartingWeights(str(tmp_path / "texture_start.npz"), plain_model())
+    for name, array in StartingWeights(saved[0], plain_model()).hierarchy.items():
+        np.testing.assert_array_equal(left.hierarchy[name], array)
+    np.testing.assert_array_equal(left.embedding.triangles, saved[2].triangles)
+    left.load_into(face_model.texture_network)
+    np.testing.assert_allclose(face_model.texture_network.weights[0], saved[1].weights[0] * 0.5, rtol=2e-3, atol=1e-6)
