@@ -48,13 +48,14 @@ def build_texture_network(kind: str, hierarchy, embedding_dim: int, wide: bool =
         nz: latent width of the ``normal`` refiner.
         residual: the head corrects the coarse albedo, starting exactly there [ours]; else its
             tanh is the albedo [paper].
-        refiner_channels: 7; 10 with de-lit samples, 14 also with those of the mirrored vertex [ours].
+        refiner_channels: 7; 10 with de-lit samples, 14 also with those of the mirrored vertex, 3 more with
+            the completed albedo [ours].
 
     Returns:
         Keras model with inputs ``[embedding (B, E), refiner_input (B, N, C)]`` and output
         (B, N, 3), fine albedo in [-1, 1]. Refiner channels: coarse albedo 3 and sampled colour 3
         in [-1, 1], visible 1 in [0, 1], de-lit sample 3 in [-1, 1] and 0 where not visible, the
-        mirrored vertex's de-lit sample 3 and visible 1.
+        mirrored vertex's de-lit sample 3 and visible 1, completed albedo 3 in [-1, 1].
         ``sum(network.losses)`` is the L2 regularisation.
 
     Raises:
@@ -65,8 +66,8 @@ def build_texture_network(kind: str, hierarchy, embedding_dim: int, wide: bool =
     if len(hierarchy.downsamples) != LEVELS:
         raise ValueError(f"the texture networks need a mesh hierarchy with {LEVELS} levels below the "
                          f"template, got {len(hierarchy.downsamples)}")
-    if refiner_channels not in (7, 10, 14):
-        raise ValueError(f"refiner_channels must be 7, 10 or 14, got {refiner_channels}")
+    if refiner_channels not in (7, 10, 13, 14, 17):
+        raise ValueError(f"refiner_channels must be 7, 10, 13, 14 or 17, got {refiner_channels}")
     if embedding_dim < 1 or nz < 1:
         raise ValueError(f"widths must be above 0, got embedding_dim={embedding_dim}, nz={nz}")
     mesh = _MeshLayers(hierarchy)
@@ -173,7 +174,7 @@ def _tanh_head(mesh, decoded, refined, known):
 
 
 def _residual_head(mesh, decoded, refined, known):
-    """Coarse albedo plus a correction that is zero at the start [ours].
+    """Coarse, or completed, albedo plus a correction that is zero at the start [ours].
 
     The convolution also sees how far the visible colour (de-lit where there is one) is from the
     coarse albedo, so that copying a seen colour is one linear step; likewise the mirrored vertex's where
@@ -182,12 +183,16 @@ def _residual_head(mesh, decoded, refined, known):
     coarse, visible = known[..., :3], known[..., 6:7]
     seen = known[..., 7:10] if known.shape[-1] > 7 else known[..., 3:6]
     features = [decoded, refined, seen - visible * coarse, coarse]  # what is seen comes times visible
-    if known.shape[-1] == 14:
+    base = coarse
+    if known.shape[-1] in (13, 17):
+        base = known[..., -3:]
+        features.append(base - coarse)
+    if known.shape[-1] >= 14:
         mirrored, mirrored_visible = known[..., 10:13], known[..., 13:14]
         features.append((1.0 - visible) * (mirrored - mirrored_visible * coarse))
     correction = mesh.conv(ops.concatenate(features, axis=-1), 3, 0, "mesh_concat", use_bias=False,
                            kernel_initializer="zeros")
-    return ops.clip(coarse + correction, -1.0, 1.0)
+    return ops.clip(base + correction, -1.0, 1.0)
 
 
 # ---------------------------------------------------------------- critic
@@ -284,7 +289,8 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
         load_weights(regressor, os.path.join(os.path.dirname(os.path.abspath(__file__)), config.regressor_start))
     facenet = FrozenFaceNet(config.path(config.facenet_file)) if config.facenet_file else None
     model = FaceModel(morphable, None, regressor, config.img_size, config.visibility, config.delit, config.mirror,
-                      config.erosion, config.relight, facenet, config.sampling, config.trust)
+                      config.erosion, config.relight, facenet, config.sampling, config.trust,
+                      config.completed)
     if with_texture:
         start = StartingWeights(config.texture_start, morphable) if config.texture_start else None
         hierarchy = from_arrays(start.hierarchy) if start else init_sampling(

@@ -119,6 +119,8 @@ class Config:
     mirror: bool = setting(True, OURS)
     #: The photo's colours count by viewing angle and likelihood.
     trust: bool = setting(True, OURS)
+    #: With delit, it also sees the coarse albedo completed with the seen colours, and its head corrects that.
+    completed: bool = setting(True, OURS)
     #: The fine face's light is fitted anew to its albedo.
     relight: bool = setting(True, OURS)
     #: Width of the ellipse that takes the skin mask's border off, pixels, odd.

@@ -48,6 +48,8 @@ class FaceModel:
             whether the photo shows that; a side that is turned away can then be like the other. Ours.
         trust: the photo's colours count by the angle at which they are seen, and less where they are unlike what the
             coarse face explains (``completion``). Ours.
+        completed: with ``delit``, the refiner also sees the coarse albedo completed with the seen colours
+            (``completion.TextureCompletion``), and its head corrects that. Ours.
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
         relight: the fine face is drawn in the light that best explains the photo with the fine
             albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
@@ -61,7 +63,7 @@ class FaceModel:
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
                  visibility="depth", delit=False, mirror=False, erosion=EROSION, relight=False, facenet=None,
-                 sampling="bilinear", trust=False):
+                 sampling="bilinear", trust=False, completed=False):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         if sampling not in SAMPLINGS:
@@ -74,6 +76,7 @@ class FaceModel:
         self.delit = delit
         self.mirror = delit and mirror
         self.trust = trust
+        self.completed = delit and completed
         self.erosion = erosion
         self.relight = relight
         self.facenet = facenet
@@ -197,6 +200,8 @@ class FaceModel:
         if self.mirror:
             own = tf.concat([channels[-1], sampled[..., 3:]], axis=-1)
             channels.append(tf.gather(own, mirror_index(self.morphable), axis=1))
+        if self.completed:
+            channels.append(self._completion(outputs["coarse_texture"], seen, sampled[..., 3]))
         return tf.concat(channels, axis=-1)
 
     @functools.cached_property
@@ -205,8 +210,8 @@ class FaceModel:
 
     @property
     def refiner_channels(self) -> int:
-        """What the refiner sees of each vertex: 7, 10 with de-lit colours, 14 with the mirrored vertex's as well."""
-        return 7 + 3 * self.delit + 4 * self.mirror
+        """What the refiner sees of each vertex: 7; 3 more are de-lit colours, 4 the mirrored vertex's, 3 completed."""
+        return 7 + 3 * self.delit + 4 * self.mirror + 3 * self.completed
 
 
 def mirror_index(morphable) -> np.ndarray:

@@ -23,7 +23,8 @@ log = logging.getLogger("facegcn")
 
 #: Settings that decide the shapes of the trained weights and what the networks are shown.
 ARCHITECTURE_SETTINGS = ("img_size", "regressor", "regressor_pixels", "model", "wide", "nz", "residual",
-                         "delit", "mirror", "trust", "texture_start", "visibility", "sampling", "erosion", "relight")
+                         "delit", "mirror", "trust", "completed", "texture_start",
+                         "visibility", "sampling", "erosion", "relight")
 REGRESSOR_SETTINGS = ("img_size", "regressor", "regressor_pixels")
 #: What a run that is continued cannot change: its checkpoints hold the critic, too.
 _FIXED_SETTINGS = (*ARCHITECTURE_SETTINGS, "gan", "critic_norm", "world", "name", "suffix")

@@ -1,9 +1,10 @@
 """The detail step behind the texture network: what the photo shows sharply, without its light and its occluders.
 
 Ours. The network knows what faces are like and smooths what it is not sure of; the photo knows pores, lashes and moles.
-Of the vertex colours that reproduce the photo best, the fine scales that the network's face lacks go into the albedo,
-where the camera sees the face well; broad differences are light that the nine harmonics cannot hold, such as cast
-shadows, and stay in the lit colours. Letters: N vertices, F triangles, H W pixels.
+Of the vertex colours that reproduce the photo best, the fine scales that the network's face lacks go into the albedo
+where the camera sees the face; broad differences do where the photo's colour is trusted, else they are light that the
+nine harmonics cannot hold, such as cast shadows, and stay in the lit colours. Letters: N vertices, F triangles,
+H W pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import scipy.sparse.linalg
 
 from facegcn.completion import vertex_adjacency
 
-STRENGTH = 0.6  # share of the detail that is believed, where the surface faces the camera
+STRENGTH = 1.0  # share of the detail that is believed, where the surface faces the camera
+BROAD_POWER = 0.5  # of the trust, to which broad differences are believed
 _BROAD, _FINE = 60, 6  # rounds of smoothing from which on a difference is light; that light itself has
 _GREATEST = 1.2  # logarithm of the factor by which detail may change an albedo
 _GREATEST_LIGHT = 1.0  # and local light a shading
@@ -51,13 +53,14 @@ class DetailStep:
         average = vertex_adjacency(triangles, vertex_count) + sp.identity(vertex_count, np.float32, "csr")
         self._average = sp.diags(1.0 / np.asarray(average.sum(axis=1)).ravel()).astype(np.float32) @ average
 
-    def __call__(self, albedo, shading, facing, photo, mask, ids, barycentrics) -> Detail:
+    def __call__(self, albedo, shading, facing, trust, photo, mask, ids, barycentrics) -> Detail:
         """One face.
 
         Args:
             albedo: (N, 3) of the network, in [0, 1].
             shading: (N, 3), see ``lighting.shading``.
             facing: (N,) the normal's z.
+            trust: (N,) in the photo's colour, in [0, 1] (``completion``).
             photo: (H, W, 3) in [0, 1].
             mask: (H, W) bool, skin.
             ids: (H, W) triangle of each pixel, -1 = none.
@@ -68,9 +71,11 @@ class DetailStep:
         wanted, visible = self._reproduced(albedo * shading, photo, mask & (ids >= 0), ids, barycentrics)
         seen = visible * np.clip(facing, 0.0, 1.0)
         missing = _log(wanted) - np.log(albedo * shading)
-        fine = missing - self._smooth(missing, seen, _BROAD)
-        detailed = np.clip(albedo * np.exp(
-            STRENGTH * seen[:, None] * np.clip(fine, -_GREATEST, _GREATEST)), 0.0, 1.0)
+        broad = self._smooth(missing, seen, _BROAD)
+        fine = np.clip(missing - broad, -_GREATEST, _GREATEST)
+        believed = np.clip(trust, 0.0, 1.0) ** BROAD_POWER
+        change = STRENGTH * seen[:, None] * fine + believed[:, None] * np.clip(broad, -_GREATEST, _GREATEST)
+        detailed = np.clip(albedo * np.exp(change), 0.0, 1.0)
         left = _log(wanted) - np.log(np.maximum(detailed, _DARKEST) * shading)
         local = self._smooth(left, visible, _FINE) * visible[:, None]
         return Detail(detailed, np.exp(np.clip(local, -_GREATEST_LIGHT, _GREATEST_LIGHT)))

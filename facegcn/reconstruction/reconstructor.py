@@ -87,10 +87,11 @@ class PhotosToFaces:
             return outputs
         raster = outputs["rasterization"]
         shading = outputs.get("fine_shading", outputs["shading"])
-        rgba, ids, barycentrics, albedo, shading, normals = (np.asarray(array) for array in (
-            rgba, raster.triangle_ids, raster.barycentrics, outputs["fine_texture"], shading, outputs["normals"]))
-        found = [self._detail(albedo[i] * 0.5 + 0.5, shading[i], normals[i, :, 2], rgba[i, ..., :3] * 0.5 + 0.5,
-                              rgba[i, ..., 3] > 0.5, ids[i], barycentrics[i])
+        rgba, ids, barycentrics, albedo, shading, normals, sampled = (np.asarray(array) for array in (
+            rgba, raster.triangle_ids, raster.barycentrics, outputs["fine_texture"], shading, outputs["normals"],
+            outputs["projected_color"]))
+        found = [self._detail(albedo[i] * 0.5 + 0.5, shading[i], normals[i, :, 2], sampled[i, :, 3],
+                              rgba[i, ..., :3] * 0.5 + 0.5, rgba[i, ..., 3] > 0.5, ids[i], barycentrics[i])
                  for i in range(len(rgba))]
         fine = np.stack([detail.albedo for detail in found])
         lit = np.clip(fine * shading * np.stack([detail.light for detail in found]), 0.0, 1.0).astype(np.float32)
