@@ -121,7 +121,8 @@ def test_what_is_timed_is_what_is_shipped(monkeypatch):
     assert len(rows.step_rows(TINY, parts._replace(network=network))) == 2
     assert steps[::2] == built and {type(network) for network in steps} == {type(built[0])}
     config = load_config(None)
-    channels = FaceModel(half_ellipsoid(), delit=config.delit, mirror=config.mirror).refiner_channels
+    channels = FaceModel(half_ellipsoid(), delit=config.delit, mirror=config.mirror,
+                         completed=config.completed).refiner_channels
     shipped = dict(kind=config.model, residual=config.residual, refiner_channels=channels)
     assert list(rows.NETWORKS.values())[0] == shipped and not config.wide
 

@@ -31,11 +31,11 @@ def face():
         step=DetailStep(model.morphable.triangles, len(points)), triangles=model.morphable.triangles)
 
 
-def found(face, photo, mask=None, facing=None, albedo=None):
-    """What the step finds, by default wherever the face is."""
+def found(face, photo, mask=None, facing=None, albedo=None, trust=0.0):
+    """What the step finds, by default wherever the face is, trusting no colour but for its fine detail."""
     mask = np.ones((SIZE, SIZE), bool) if mask is None else mask
     return face.step(face.albedo if albedo is None else albedo, face.shading, face.facing if facing is None else facing,
-                     photo, mask, face.ids, face.barycentrics)
+                     np.full(len(face.points), trust), photo, mask, face.ids, face.barycentrics)
 
 
 def mark(face, place, width=0.08):
@@ -82,6 +82,17 @@ def test_a_broad_shadow_is_light_and_not_albedo(face):
     assert np.abs(np.log(result.albedo / face.albedo))[sure].mean() < 0.1 * np.abs(np.log(shadow))[sure].mean()
     explained = np.log(result.light * result.albedo / face.albedo)[sure].mean(axis=1)
     np.testing.assert_allclose(explained, np.log(shadow[sure, 0]), atol=0.08)
+
+
+def test_a_broad_difference_is_albedo_where_colours_are_trusted(face):
+    """Between none and all, by the root of the trust."""
+    paler = 1.0 - 0.4 / (1.0 + np.exp(-face.points[:, :1] / 0.15))
+    photo, sure = face.photo(face.albedo * face.shading * paler), (np.abs(face.points[:, :2]) < (0.5, 0.6)).all(axis=1)
+    shares = []
+    for trust in (0.0, 0.25, 1.0):
+        change = np.log(found(face, photo, trust=trust).albedo / face.albedo)[sure]
+        shares.append(np.abs(change).mean() / np.abs(np.log(paler))[sure].mean())
+    assert shares[0] < 0.1 and shares[1] == pytest.approx(0.5, abs=0.1) and shares[2] == pytest.approx(1.0, abs=0.1)
 
 
 def test_nothing_changes_outside_the_mask(face):

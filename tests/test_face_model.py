@@ -83,11 +83,22 @@ def test_mirrored_vertices_show_what_their_partner_shows(face):
 
 
 @pytest.mark.parametrize(("options", "channels"), [({}, 7), ({"delit": True}, 10), ({"mirror": True}, 7),
-                                                   ({"delit": True, "mirror": True}, 14)])
+                                                   ({"delit": True, "mirror": True}, 14), ({"completed": True}, 7),
+                                                   ({"delit": True, "completed": True}, 13),
+                                                   ({"delit": True, "mirror": True, "completed": True}, 17)])
 def test_refiner_channels(face, options, channels):
     assert FaceModel(face, image_size=SIZE, **options).refiner_channels == channels
     known, _ = shown(face, np.ones((1, SIZE, SIZE, 4), np.float32), coefficients(face), **options)
     assert known.shape[-1] == channels
+
+
+def test_the_refiner_is_shown_what_stands_in_for_it(face, rng):
+    """The last three channels are the completed albedo, which is the fine texture without a network."""
+    coeff, options = coefficients(face, angles=(0, 0.4, 0)), dict(delit=True, trust=True, erosion=1)
+    photo = speckled(face, coeff, rng)
+    (known,), _ = shown(face, photo, coeff, mirror=True, completed=True, **options)
+    found = FaceModel(face, image_size=SIZE, **options).reconstruct(photo, coeff)["fine_texture"]
+    np.testing.assert_allclose(known[:, -3:], found[0], atol=1e-6)
 
 
 def speckled(face, coeff, rng):

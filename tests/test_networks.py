@@ -157,6 +157,19 @@ def test_a_colour_that_is_half_trusted_is_copied_by_half(hierarchy, channels, rn
     np.testing.assert_allclose(network([embedding, known]), np.clip(wanted, -1, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [13, 17])
+def test_residual_head_starts_at_the_completed_albedo(channels, hierarchy, rng):
+    network = build_texture_network("resnet", hierarchy, EMBEDDING, residual=True, refiner_channels=channels)
+    embedding, known = inputs(hierarchy, channels=channels)
+    known[..., -3:] = completed = rng.uniform(-0.9, 0.9, known[..., -3:].shape)
+    np.testing.assert_allclose(network([embedding, known]), completed, atol=1e-6)
+    kernel = network.get_layer("mesh_concat").kernel
+    back = np.zeros(kernel.shape, np.float32)
+    back[(12 + np.arange(3)) * 6, np.arange(3)] = -1.0  # what was completed, taken back in one linear step
+    kernel.assign(back)
+    np.testing.assert_allclose(network([embedding, known]), known[..., :3], atol=1e-5)
+
+
 @pytest.mark.parametrize("kind, channels", [("resnet", 10), ("normal", 7), ("resnet", 14)])
 def test_residual_head_starts_at_the_coarse_albedo_and_learns(kind, channels, hierarchy):
     keras.utils.set_random_seed(0)
@@ -211,7 +224,7 @@ def test_weights_survive_a_file(hierarchy, tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(kind="unet"), "kind must be"), (dict(refiner_channels=8), "7, 10 or 14, got 8"),
+    (dict(kind="unet"), "kind must be"), (dict(refiner_channels=8), "7, 10, 13, 14 or 17, got 8"),
     (dict(embedding_dim=0), "embedding_dim=0"), (dict(nz=0), "nz=0")])
 def test_builder_refuses(change, message, hierarchy):
     with pytest.raises(ValueError, match=message):

@@ -45,7 +45,7 @@ def random_network(hierarchy, **options):
 def saved(hierarchy, tmp_path_factory):
     """The file, its network and its embedding."""
     path = str(tmp_path_factory.mktemp("start") / "start.npz")
-    network, embedding = random_network(hierarchy, refiner_channels=14), embedded(plain_model()).embedding
+    network, embedding = random_network(hierarchy, refiner_channels=17), embedded(plain_model()).embedding
     save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding)
     return path, network, embedding
 
@@ -53,7 +53,7 @@ def saved(hierarchy, tmp_path_factory):
 def shown(vertices):
     """Something for a network to look at."""
     rng = np.random.default_rng(4)
-    return [np.float32(rng.normal(size=(2, EMBEDDING))), np.float32(rng.uniform(-0.5, 0.5, (2, vertices, 14)))]
+    return [np.float32(rng.normal(size=(2, EMBEDDING))), np.float32(rng.uniform(-0.5, 0.5, (2, vertices, 17)))]
 
 
 def test_weights_hierarchy_and_landmarks_come_back(saved, hierarchy):
@@ -63,7 +63,7 @@ def test_weights_hierarchy_and_landmarks_come_back(saved, hierarchy):
         np.testing.assert_allclose(start.hierarchy[name], array, rtol=1e-6, atol=1e-6)
     for name, array in vars(embedding).items():
         np.testing.assert_allclose(getattr(start.embedding, name), array, rtol=1e-6)
-    other = build_texture_network("resnet", from_arrays(start.hierarchy), EMBEDDING, residual=True, refiner_channels=14)
+    other = build_texture_network("resnet", from_arrays(start.hierarchy), EMBEDDING, residual=True, refiner_channels=17)
     given = shown(775)
     assert np.abs(other(given) - network(given)).max() > 0.1
     start.load_into(other)
@@ -105,7 +105,7 @@ def test_another_face_model_is_refused_with_the_cure(saved, change, words):
     assert "convert the model again" in message and "--set texture_start= --set regressor_start=" in message
 
 
-@pytest.mark.parametrize("options", [{"wide": True, "refiner_channels": 14}, {"refiner_channels": 10}])
+@pytest.mark.parametrize("options", [{"wide": True, "refiner_channels": 17}, {"refiner_channels": 10}])
 def test_another_network_is_refused_and_stays_as_it_was(saved, hierarchy, options):
     network = random_network(hierarchy, **options)
     before = [weight.numpy() for weight in network.weights]
@@ -130,7 +130,7 @@ def test_absent_and_damaged_files_are_named(saved, tmp_path):
 
 
 def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarchy, tmp_path):
-    network, path = random_network(hierarchy, refiner_channels=14), str(tmp_path / "start.npz")
+    network, path = random_network(hierarchy, refiner_channels=17), str(tmp_path / "start.npz")
     for value in (np.nan, 1e6):  # the second is too much for half precision
         network.weights[3].assign(tf.fill(network.weights[3].shape, np.float32(value)))
         with pytest.raises(UserError, match="was not written: network/.* is not finite in half precision"):

@@ -40,7 +40,7 @@ EMBEDDING = 3840  # features of a photo [paper]
 COLOR_SETS = 4  # drawn in a training step [released code]
 STEP_REPETITIONS = 3  # of what takes seconds
 #: The texture networks whose training step is timed: the shipped worlds' and the paper's.
-NETWORKS = {"resnet, residual head, de-lit": dict(kind="resnet", residual=True, refiner_channels=14),
+NETWORKS = {"resnet, residual head, de-lit": dict(kind="resnet", residual=True, refiner_channels=17),
             "resnet, the paper's head": dict(kind="resnet", residual=False, refiner_channels=7)}
 
 
