@@ -271,18 +271,21 @@ def _load_trained(config, face_model, texture_run) -> None:
     from facegcn.networks.regressor import load_weights
     from facegcn.runs import RunFolder
 
-    run = texture_run or RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
+    run = texture_run
+    if run is None and not config.texture_start:  # a starting network knows the features of its own regressor only
+        run = RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
     if config.regressor == "frozen":
         log.info("regressor: %s, frozen", face_model.regressor.path)
     elif run is not None:
         load_weights(face_model.regressor, run.file("regressor.npz"))
         log.info("regressor: %s", run.path)
+    elif config.regressor_start:
+        log.info("regressor: its starting weights, %s", config.regressor_start)
     else:
-        start = "its starting weights" if config.regressor_start else "the mean face"
-        log.info("regressor: not trained, so every face begins at %s%s; train one with: python main.py --mode train "
-                 "--stage rec", start, " and is fitted to its photo" if config.fit else "")
+        log.info("regressor: not trained, so every face begins at the mean face%s; train one with: python main.py "
+                 "--mode train --stage rec", " and is fitted to its photo" if config.fit else "")
     if texture_run is None and config.texture_start:
-        log.info("texture network: its starting weights")
+        log.info("texture network: its starting weights, %s", config.texture_start)
     elif texture_run is None:
         log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
                  "the photo. Train one with: python main.py --mode train")
