@@ -35,6 +35,7 @@ SIZE = int(CROP_PIXELS)  # photos are fitted at this width, whatever they come i
 VERTICES = 1300  # that take part: twice as many brought nothing
 BLURS = (2.0, 2.0, 1.0, 1.0, 1.0)  # pixels, standard deviation, by round: first features a little off are found, too
 NOISE = 0.05  # of a colour, in [0, 1], standard deviation of a channel
+OWN = 2.0  # of the photo's own standard deviations, likewise, where that is more
 ROBUST = 3.0  # standard deviations at which a residual has a quarter of its weight: masks know most occluders
 EVIDENCE = 600.0  # vertices' worth of independent residuals that a face in full view is
 _FULL_VIEW = 0.25  # mean of facing over those that take part where a face is seen in full; less of it is less evidence
@@ -172,6 +173,8 @@ class PhotometricFitter:
             errors, jacobian = terms.linearised(u, place, rows, sampled)
             weights = _weights(errors, place["facing"][rows], len(terms.chosen))
             root = np.sqrt(np.repeat(weights, 3))
+            # Light is learnt from skin: eyes and teeth lie in shadows that no harmonics know.
+            jacobian.reshape(len(rows), 3, -1)[~self._skin[terms.chosen[rows]], :, -LIGHT_SIZE:] = 0.0
             jacobian = jacobian.reshape(len(root), -1) * root[:, None]
             hessian = (jacobian.T @ jacobian).astype(np.float64) + prior
             slope = (errors.ravel() * root) @ jacobian + prior @ (u - prior_mean)
@@ -269,6 +272,9 @@ class _Layers:
 def _weights(errors, towards, participants):
     """Weights (R,) of residuals (R, 3): Geman and McClure's times the viewing angle's; without the former they sum up
     to the evidence of what part of a face is seen."""
-    squares = (errors ** 2).mean(axis=1) / (ROBUST * NOISE) ** 2
+    lengths = np.sqrt((errors ** 2).mean(axis=1))
+    # While all is still far off, as a dark skin is from the mean one, nothing is an outlier.
+    scale = max(ROBUST * NOISE, OWN * float(np.median(lengths)) / _MEDIAN_LENGTH)
+    squares = (lengths / scale) ** 2
     share = min(towards.sum() / (_FULL_VIEW * participants), 1.0)
     return towards / (1 + squares) ** 2 * (EVIDENCE * share / (3 * NOISE ** 2 * towards.sum()))
