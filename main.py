@@ -89,7 +89,7 @@ def train(config: Config, args, begun: list) -> int:
     _provide_regressor(config, args.stage, run, other, face_model, packed)
     if args.stage == "rec":
         return 0
-    encoder, made = PhotoEncoder(face_model, _fitter(config, morphable)), None
+    encoder, made = PhotoEncoder(face_model, _fitter(config, face_model)), None
     encoding = encode_packed(encoder, packed)
     if config.made_portraits:
         portraits = pack_made_portraits(config, morphable)
@@ -107,7 +107,9 @@ def train(config: Config, args, begun: list) -> int:
 def _save_as_start(config, run, face_model) -> None:
     """Writes the run's texture network as starting weights."""
     from facegcn.assets.landmark_embedding import ensure_embedding
+    from facegcn.assets.regressor_errors import ensure_regressor_errors
     from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
+    from facegcn.networks.regressor import digest
     from mesh_sampling import to_arrays
     from utils import init_sampling
 
@@ -115,7 +117,8 @@ def _save_as_start(config, run, face_model) -> None:
     hierarchy = StartingWeights(config.texture_start, morphable).hierarchy if config.texture_start else to_arrays(
         init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir))
     save_starting_weights(run.file("texture_start.npz"), face_model.texture_network, morphable, hierarchy,
-                          ensure_embedding(config, morphable).embedding)
+                          ensure_embedding(config, morphable).embedding,
+                          (digest(face_model.regressor), ensure_regressor_errors(config, face_model)))
 
 
 def _run_with_regressor(config, stage, morphable):
@@ -189,6 +192,7 @@ def test(config: Config, args) -> int:
     from facegcn.identity.recognizers import load_recognizers
     from facegcn.photos import litert
     from facegcn.photos.choosing import LARGEST, face_choice
+    from facegcn.reconstruction.jobs import PhotosAhead
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.results import log_summary, prepare_output
     from facegcn.runs import RunFolder
@@ -207,28 +211,30 @@ def test(config: Config, args) -> int:
     if texture_run is None:
         _name_other_runs(config)
     config = texture_run.with_architecture(config) if texture_run else config
-    face_model = build_face_model(config, morphable, bool(texture_run or config.texture_start))
-    if texture_run is not None:
-        texture_run.check_frozen(face_model)
-    _load_trained(config, face_model, texture_run)
     jobs = _jobs(config, paths, morphable, args.segmented, face)
-    reconstructor = Reconstructor(face_model, output, _fitter(config, morphable), recognizers, args.debug,
-                                  config.detail)
-    rows = reconstructor.run(jobs, config.test_batch_size)
+    with PhotosAhead(jobs, config.test_batch_size) as photos:  # the first are read while the networks are built
+        face_model = build_face_model(config, morphable, bool(texture_run or config.texture_start))
+        if texture_run is not None:
+            texture_run.check_frozen(face_model)
+        _load_trained(config, face_model, texture_run)
+        reconstructor = Reconstructor(face_model, output, _fitter(config, face_model), recognizers, args.debug,
+                                      config.detail)
+        rows = reconstructor.run(photos)
     log_summary(rows, jobs, output, reconstructor.overview)
     return 0 if any(job.written for job in jobs) else 1
 
 
-def _fitter(config, morphable):
+def _fitter(config, face_model):
     """What fits coefficients to photos, or None where the config has the regressor's word final."""
     if not config.fit:
         return None
     from facegcn.assets.landmark_embedding import ensure_embedding
+    from facegcn.assets.regressor_errors import ensure_regressor_errors
     from facegcn.fitting import CoefficientFitter
     from facegcn.portraits.light_prior import light_prior
 
-    morphable = ensure_embedding(config, morphable)
-    return CoefficientFitter(morphable, light_prior(morphable))
+    morphable = ensure_embedding(config, face_model.morphable)
+    return CoefficientFitter(morphable, light_prior(morphable), ensure_regressor_errors(config, face_model))
 
 
 def _photos(given: str) -> list[str]:

@@ -290,7 +290,7 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
     facenet = FrozenFaceNet(config.path(config.facenet_file)) if config.facenet_file else None
     model = FaceModel(morphable, None, regressor, config.img_size, config.visibility, config.delit, config.mirror,
                       config.erosion, config.relight, facenet, config.sampling, config.trust,
-                      config.completed)
+                      config.completed, config.correction)
     if with_texture:
         start = StartingWeights(config.texture_start, morphable) if config.texture_start else None
         hierarchy = from_arrays(start.hierarchy) if start else init_sampling(

@@ -121,6 +121,9 @@ class Config:
     trust: bool = setting(True, OURS)
     #: With delit, it also sees the coarse albedo completed with the seen colours, and its head corrects that.
     completed: bool = setting(True, OURS)
+    #: Share of what the network adds to the completed albedo that is believed outside training. A network that knows
+    #: made portraits alone adds too much to photographs.
+    correction: float = setting(1.0, OURS, least=0, most=1)
     #: The fine face's light is fitted anew to its albedo.
     relight: bool = setting(True, OURS)
     #: Width of the ellipse that takes the skin mask's border off, pixels, odd.
@@ -206,6 +209,7 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 CHOICES = {name: field.metadata["choices"] for name, field in _FIELDS.items() if field.metadata["choices"]}
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _FOLDERS = ("root_dir", "runs_dir")
+_SLIP = 0.8  # likeness, as difflib has it, of a mistyped name; names that merely share a word reach 0.76
 
 
 def load_config(path: str | None = None, overrides: dict | None = None, source: str = "--set") -> Config:
@@ -330,7 +334,7 @@ def _read_yaml(path: str | None) -> dict:
 def _checked(key, value, source):
     """The value in its field's type; raises UserError naming key, source and cure."""
     if key not in _FIELDS:
-        near = difflib.get_close_matches(str(key), _FIELDS, n=1)
+        near = difflib.get_close_matches(str(key), _FIELDS, n=1, cutoff=_SLIP)
         hint = f"did you mean '{near[0]}'?" if near else "facegcn/config.py lists all settings"
         raise UserError(f"{source}: unknown setting '{key}'; {hint}")
     field = _FIELDS[key]

@@ -8,11 +8,12 @@ and the like then show the photo's colours.
 
 from __future__ import annotations
 
-import numpy as np
-import trimesh
-from trimesh.exchange.gltf import export_glb
+import functools
+import importlib
 
-from facegcn.files import write_bytes, write_text
+import numpy as np
+
+from facegcn.files import write_bytes
 
 _METRES = 0.1  # a decimetre
 _OBJ_HEADER = "# unit: decimetre (0.1 m); x right, y up, z towards the camera; colours: sRGB\n"
@@ -35,9 +36,15 @@ def write_obj(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np
     vertices, triangles, colors = _checked(vertices, triangles, colors)
     rows = np.concatenate([vertices, colors], axis=1)
     # One format call for all rows: a call each is many times slower.
-    text = _OBJ_HEADER + "v %.6f %.6f %.6f %.4f %.4f %.4f\n" * len(rows) % tuple(rows.ravel().tolist())
-    text += "f %d %d %d\n" * len(triangles) % tuple((triangles + 1).ravel().tolist())
-    write_text(path, text)
+    lines = "v %.6f %.6f %.6f %.4f %.4f %.4f\n" * len(rows) % tuple(rows.ravel().tolist())
+    write_bytes(path, (_OBJ_HEADER + lines).encode() + _face_lines(triangles.tobytes()))
+
+
+@functools.lru_cache(maxsize=1)  # all faces of a run have the same triangles
+def _face_lines(triangles: bytes) -> bytes:
+    """The ``f`` lines of an OBJ, of 0-based int64 triangles."""
+    corners = np.frombuffer(triangles, np.int64) + 1
+    return ("f %d %d %d\n" * (len(corners) // 3) % tuple(corners.tolist())).encode()
 
 
 def write_glb(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray) -> None:
@@ -49,6 +56,7 @@ def write_glb(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np
     Raises:
         ValueError, OSError: as ``write_obj``.
     """
+    trimesh, gltf = get_ready()
     vertices, triangles, colors = _checked(vertices, triangles, colors)
     mesh = trimesh.Trimesh(vertices * _METRES, triangles, process=False)
     # trimesh writes its own colours as 8 bits, too coarse for linear light; an attribute stays float.
@@ -61,7 +69,12 @@ def write_glb(path: str, vertices: np.ndarray, triangles: np.ndarray, colors: np
         tree["materials"] = [_MATERIAL]
         tree["asset"]["extras"] = {"unit": "metre"}
 
-    write_bytes(path, export_glb(trimesh.Scene(mesh), include_normals=True, tree_postprocessor=finish))
+    write_bytes(path, gltf.export_glb(trimesh.Scene(mesh), include_normals=True, tree_postprocessor=finish))
+
+
+def get_ready() -> tuple:
+    """Imports what ``write_glb`` uses, the modules trimesh and trimesh.exchange.gltf: half a second, the first time."""
+    return importlib.import_module("trimesh"), importlib.import_module("trimesh.exchange.gltf")
 
 
 def linear_from_srgb(colors: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ class FaceModel:
             coarse face explains (``completion``). Ours.
         completed: with ``delit``, the refiner also sees the coarse albedo completed with the seen colours
             (``completion.TextureCompletion``), and its head corrects that. Ours.
+        correction: share of what the network adds to the completed albedo, else to the coarse one, that is believed
+            outside training. Ours.
         erosion: how much of the skin mask's border is not trusted, see ``sampling.eroded_mask``.
         relight: the fine face is drawn in the light that best explains the photo with the fine
             albedo (``lighting.fit_light``), so that a better albedo need not look worse. Ours.
@@ -63,7 +65,7 @@ class FaceModel:
 
     def __init__(self, morphable, texture_network=None, regressor=None, image_size=224,
                  visibility="depth", delit=False, mirror=False, erosion=EROSION, relight=False, facenet=None,
-                 sampling="bilinear", trust=False, completed=False):
+                 sampling="bilinear", trust=False, completed=False, correction=1.0):
         if visibility not in ("depth", "normal"):
             raise ValueError(f"visibility must be 'depth' or 'normal', got {visibility!r}")
         if sampling not in SAMPLINGS:
@@ -77,6 +79,7 @@ class FaceModel:
         self.mirror = delit and mirror
         self.trust = trust
         self.completed = delit and completed
+        self.correction = correction
         self.erosion = erosion
         self.relight = relight
         self.facenet = facenet
@@ -128,7 +131,14 @@ class FaceModel:
                 "landmarks": tf.gather(projected, morphable.landmarks, axis=1),
                 "rasterization": rasterize(clip, morphable.triangles, self.image_size, self.image_size)}
 
-    def reconstruct(self, rgba, coeff, embedding=None, visibility=None, training=False):
+    def coarse(self, coeff):
+        """The coarse face of coefficients (B, K): the dict of ``geometry`` and ``coarse_color`` and ``coarse_render``,
+        as ``reconstruct`` describes them; no photo is needed for it."""
+        outputs = self.geometry(coeff)
+        self._draw(outputs, "coarse", outputs["shading"])
+        return outputs
+
+    def reconstruct(self, rgba, coeff, embedding=None, visibility=None, training=False, coarse=None):
         """Coarse and fine textured faces and their renders.
 
         Args:
@@ -137,6 +147,7 @@ class FaceModel:
             embedding: (B, E) features of the photo, for the texture network.
             visibility: overrides the model's own.
             training: passed to the texture network.
+            coarse: what ``coarse`` gives for these coefficients, where it is known already.
 
         Returns:
             the dict of ``geometry`` and: ``coarse_texture``, ``fine_texture`` (B, N, 3) albedo,
@@ -145,28 +156,35 @@ class FaceModel:
             ``skin_mask`` (B, H, W, 1) without its border, ``coarse_render``, ``fine_render``
             (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
         """
-        outputs = self.geometry(coeff)
+        outputs = self.coarse(coeff) if coarse is None else dict(coarse)
         visible = self._visible(outputs, visibility or self.visibility)
         outputs["skin_mask"] = mask = eroded_mask(tf.convert_to_tensor(rgba, tf.float32)[..., 3:], self.erosion)
         sampled, seen = self._seen(outputs, rgba, visible, mask)
         outputs["projected_color"] = sampled
         if self.texture_network is not None:
-            outputs["fine_texture"] = self.texture_network(
-                [tf.convert_to_tensor(embedding), self._refiner_input(outputs, sampled, seen)], training=training)
+            known = self._refiner_input(outputs, sampled, seen)
+            fine = self.texture_network([tf.convert_to_tensor(embedding), known], training=training)
+            if self.correction != 1.0 and not training:
+                start = known[..., -3:] if self.completed else outputs["coarse_texture"]
+                fine = start + self.correction * (fine - start)
+            outputs["fine_texture"] = fine
         elif self.delit:
             outputs["fine_texture"] = self._completion(outputs["coarse_texture"], seen, sampled[..., 3])
         else:
             outputs["fine_texture"] = outputs["coarse_texture"]
-        for kind in ("coarse", "fine"):
-            albedo, light = outputs[f"{kind}_texture"] * 0.5 + 0.5, outputs["shading"]
-            if kind == "fine" and self.relight:
-                gamma = fit_light(albedo, outputs["normals"], seen_colors01(sampled), sampled[..., 3],
-                                  tf.convert_to_tensor(self.morphable.split(coeff).gamma))
-                light = outputs["fine_shading"] = shading(outputs["normals"], gamma)
-            lit = tf.clip_by_value(albedo * light, 0.0, 1.0)
-            outputs[f"{kind}_color"] = lit * 2.0 - 1.0
-            outputs[f"{kind}_render"] = self.render(outputs["rasterization"], lit)
+        light = outputs["shading"]
+        if self.relight:
+            gamma = fit_light(outputs["fine_texture"] * 0.5 + 0.5, outputs["normals"], seen_colors01(sampled),
+                              sampled[..., 3], tf.convert_to_tensor(self.morphable.split(coeff).gamma))
+            light = outputs["fine_shading"] = shading(outputs["normals"], gamma)
+        self._draw(outputs, "fine", light)
         return outputs
+
+    def _draw(self, outputs, kind, light):
+        """Adds a face's lit colours and its picture to outputs that have its texture."""
+        lit = tf.clip_by_value((outputs[f"{kind}_texture"] * 0.5 + 0.5) * light, 0.0, 1.0)
+        outputs[f"{kind}_color"] = lit * 2.0 - 1.0
+        outputs[f"{kind}_render"] = self.render(outputs["rasterization"], lit)
 
     def render(self, rasterization, colors01):
         """(B, H, W, 4): vertex colours (B, N, 3) in [0, 1] drawn; RGB in [-1, 1], coverage 0 / 1."""

@@ -1,7 +1,8 @@
 """Fitting of a morphable model's coefficients to photos; and losses of a coarse face against its photo.
 
-The fit is least squares: Levenberg-Marquardt on landmarks (``landmark_fitting``), whose result and its precision are
-the prior of Gauss-Newton on colours (``photometric_fitting``). The losses train a regressor on photos.
+The fit is least squares: Levenberg-Marquardt on landmarks (``landmark_fitting``), whose result and its precision,
+joined with what the regressor says and how far that is usually off, are the prior of Gauss-Newton on colours
+(``photometric_fitting``). The losses train a regressor on photos.
 
 The loss terms, and the weights of photo, landmarks, identity and expression, are those of Deng et al.
 2019 ("Accurate 3D Face Reconstruction with Weakly-Supervised Learning"); the weights of albedo and
@@ -18,7 +19,7 @@ import tensorflow as tf
 from threadpoolctl import threadpool_limits
 
 from facegcn import files
-from facegcn.landmark_fitting import LandmarkFitter, parameter_columns
+from facegcn.landmark_fitting import POSE_SIZE, LandmarkFitter, parameter_columns
 from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT, TARGET_COUNT
 from facegcn.lighting import frontal_brightness, metered_exposure
 from facegcn.photometric_fitting import PhotometricFitter
@@ -32,6 +33,8 @@ GREY_LIGHT_WEIGHT = 2.0
 EXPOSURE_WEIGHT = 1.0
 CROP_PIXELS = 224.0  # width of crop that landmark distances are counted in [paper]
 DARKEST = 0.05  # skin or light below this is taken for this, so that a logarithm stays finite
+PHOTOS_ARE_OTHER = 1.0  # factor of the covariance measured on made portraits; at 2 heads are worse from every side
+_HELD = 1e8  # precision of what must not move
 
 
 def photo_losses(face_model, rgba, coeff, targets, trust=1.0) -> dict[str, tf.Tensor]:
@@ -131,22 +134,52 @@ class CoefficientFit(NamedTuple):
     seen: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class RegressorErrors:
+    """How far a regressor's shapes and poses are from the truth: what its word is worth beside landmarks.
+
+    Attributes:
+        bias: (D,) mean of truth less regressed, unknowns as in ``landmark_fitting``.
+        covariance: (D, D) of the same.
+
+    Raises:
+        ValueError: covariance is none of so many unknowns, or something is not finite.
+    """
+
+    bias: np.ndarray
+    covariance: np.ndarray
+
+    def __post_init__(self):
+        size = len(self.bias)
+        if self.covariance.shape != (size, size):
+            raise ValueError(f"{size} unknowns need a covariance ({size}, {size}), got {self.covariance.shape}")
+        if not (np.isfinite(self.bias).all() and np.isfinite(self.covariance).all()):
+            raise ValueError("a regressor's errors are not finite")
+        if np.linalg.eigvalsh(self.covariance.astype(np.float64)).min() <= 0:
+            raise ValueError("the covariance of a regressor's errors is not positive definite")
+
+
 class CoefficientFitter:
     """Fits a face to each photo: pose, expression and identity to its landmarks, then all to its colours as well.
 
-    A photo's dense landmarks count, and 68 points that a user gave beside them; without dense ones the 68 or five. A
-    photo without any, or with less than four, keeps the shape and pose that it starts from; albedo and light are fitted
-    to it all the same.
+    A photo's dense landmarks count, and 68 points that a user gave beside them; without dense ones the 68 or five.
+    What the regressor says counts beside them as far as its errors allow. A photo without any, or with less than four,
+    starts from the regressor's shape and pose, and keeps them where its errors are not known; albedo and light are
+    fitted to it all the same.
 
     Args:
         morphable: the MorphableModel; without ``embedding`` dense landmarks are of no use.
         light: prior of the light, ``photometric_fitting.LightPrior``.
+        errors: of the regressor whose coefficients photos start from; None = not known, landmarks alone count.
 
     Attributes:
         digest: twelve hexadecimal digits that differ for fitters of other models or priors.
+
+    Raises:
+        ValueError: the errors are of another model's unknowns.
     """
 
-    def __init__(self, morphable, light):
+    def __init__(self, morphable, light, errors: RegressorErrors | None = None):
         self._morphable = morphable
         self._dense = morphable.embedding is not None
         targets = target_points(morphable)
@@ -154,16 +187,24 @@ class CoefficientFitter:
                                          else targets)
         self._colors = PhotometricFitter(morphable, light)
         self._columns = parameter_columns(morphable)
+        self._errors = errors
+        if errors is not None:
+            if len(errors.bias) != len(self._columns):
+                raise ValueError(f"errors of {len(errors.bias)} unknowns, the model has {len(self._columns)}")
+            # Files hold them in single precision, in which the inverse of a nearly singular one loses its digits.
+            self._errors = RegressorErrors(errors.bias.astype(np.float64), errors.covariance.astype(np.float64))
+            self._information, self._statement = _beyond(self._errors.covariance, self._landmarks.prior())
         self._skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
         embedding = vars(morphable.embedding).values() if self._dense else ()
-        self.digest = files.digest(morphable.digest, *embedding, light.mean, light.precision)
+        known = () if errors is None else (errors.bias, errors.covariance)
+        self.digest = files.digest(morphable.digest, *embedding, light.mean, light.precision, *known)
 
     def __call__(self, rgba, coeff, targets, dense=None) -> CoefficientFit:
         """The fit of a batch; what a photo's fit is does not depend on the others.
 
         Args:
             rgba: (B, H, H, 4) photos, RGB in [-1, 1], skin alpha in [0, 1].
-            coeff: (B, K) where a photo without landmarks starts.
+            coeff: (B, K) what the regressor says of them.
             targets: (B, 73, 2) landmark targets in pixels, NaN where unknown (``landmarks.landmark_targets``).
             dense: (B, 468, 3) dense landmarks, x and y in pixels and trust, 0 or NaN where unknown; or None.
         """
@@ -171,14 +212,44 @@ class CoefficientFitter:
         points, trust = self._points(np.asarray(targets, np.float64), dense)
         # Photos are fitted side by side, one a core: more threads in each product would only wait for each other.
         with threadpool_limits(1, user_api="blas"):
-            found = self._landmarks.fit(points, trust, rgba.shape[1])
-            # Also where there were too few of them, or they fitted no face.
-            without = np.isnan(found.residual)[:, None]
-            found = dataclasses.replace(found, parameters=np.where(without, coeff[:, self._columns], found.parameters))
+            found = self._with_regressor(self._landmarks.fit(points, trust, rgba.shape[1]), coeff[:, self._columns])
             colors = self._colors.fit(rgba, found)
         fitted = np.where(np.isfinite(colors.coefficients).all(axis=1, keepdims=True), colors.coefficients, coeff)
         return CoefficientFit(fitted, colors.landmark_residual, colors.unexplained,
                               colors.seen[:, self._skin].mean(axis=1))
+
+    def _with_regressor(self, found, regressed):
+        """A landmark fit joined with the regressor's word (B, D): the product of two normal distributions that share
+        one prior, the regressor's information divided by ``PHOTOS_ARE_OTHER``.
+
+        A regressor whose pose the landmarks contradict is trusted less, by the square of the contradiction in standard
+        deviations. Where nothing was fitted (too few landmarks, or no face that fits them) the fit is the prior, and
+        its word alone counts. A word that is not finite is not heard.
+        """
+        parameters, precision = found.parameters.copy(), found.precision.copy()
+        without, heard = np.isnan(found.residual), np.isfinite(regressed).all(axis=1)
+        if self._errors is None:
+            kept = without & heard
+            parameters[kept] = regressed[kept]
+            precision[kept] += _HELD * np.eye(parameters.shape[1])
+            return dataclasses.replace(found, parameters=parameters, precision=precision)
+        word = regressed + self._errors.bias
+        for b in np.flatnonzero(heard):
+            share = 1.0 / PHOTOS_ARE_OTHER
+            if not without[b]:
+                share /= self._contradiction(parameters[b], precision[b], word[b])
+            alone = precision[b] @ parameters[b]
+            precision[b] += share * self._information
+            parameters[b] = np.linalg.solve(precision[b], alone + share * (self._statement @ word[b]))
+        return dataclasses.replace(found, parameters=parameters, precision=precision)
+
+    def _contradiction(self, parameters, precision, word) -> float:
+        """Mean square, in standard deviations, of the distance between the landmarks' pose and the regressor's; 1 at
+        least."""
+        pose = slice(-POSE_SIZE, None)
+        expected = (PHOTOS_ARE_OTHER * self._errors.covariance + np.linalg.inv(precision))[pose, pose]
+        apart = (parameters - word)[pose]
+        return max(1.0, float(apart @ np.linalg.solve(expected, apart)) / POSE_SIZE)
 
     def _points(self, targets, dense):
         """Points (B, L, 2) of one kind for all photos, and the trust (B, L) in each."""
@@ -192,3 +263,14 @@ class CoefficientFitter:
         # The five points are made of the dense ones: they would count twice.
         trust[:, LANDMARK_COUNT:] *= ~(dense_trust > 0).any(axis=1, keepdims=True)
         return np.concatenate([dense[..., :2], targets], axis=1), np.concatenate([dense_trust, trust], axis=1)
+
+
+def _beyond(covariance, prior):
+    """What a normal distribution of this covariance (D, D) knows beyond a prior with the precision prior (D,): a
+    precision (D, D), and the matrix (D, D) that makes of its mean that precision times the observation that it amounts
+    to. Nothing in directions in which it is wider than the prior."""
+    root = np.sqrt(prior)
+    lengths, axes = np.linalg.eigh(np.linalg.inv(covariance) / np.outer(root, root))
+    known = lengths > 1.0
+    axes, lengths = root[:, None] * axes[:, known], lengths[known]
+    return (axes * (lengths - 1.0)) @ axes.T, (axes * lengths) @ axes.T

@@ -5,10 +5,11 @@ Minimised over the unknowns u of ``photometric_terms`` is
 
     sum_v w_v rho(|r_v| / noise) + (x - x_l)' P_l (x - x_l) + |tex|^2 + (gamma - g)' P_g (gamma - g)
 
-with the posterior of the landmark fit (x_l, P_l) and the distribution of lights (g, P_g) as priors, so that each source
-weighs as much as it knows. rho is Geman and McClure's function (iteratively reweighted least squares): glasses, hands
-and hair that the model cannot explain lose their weight. Neighbouring residuals err alike, so all of them together
-count as ``EVIDENCE`` independent ones; with more the fit believes shadows to be shape.
+with what was known of shape and pose before (x_l, P_l: the posterior of the landmark fit, joined with the regressor's
+word) and the distribution of lights (g, P_g) as priors, so that each source weighs as much as it knows. rho is Geman
+and McClure's function (iteratively reweighted least squares): glasses, hands and hair that the model cannot explain
+lose their weight. Neighbouring residuals err alike, so all of them together count as ``EVIDENCE`` independent ones;
+with more the fit believes shadows to be shape.
 
 Sources: Blanz and Vetter 1999 (the joint fit and its priors); Geman and McClure 1985 (rho); Beaton and Tukey 1974 (the
 biweight); Holland and Welsch 1977 (its constant). Letters: B photos, N vertices, S that take part, U unknowns,
@@ -46,7 +47,6 @@ _LEAST_SEEN = 30  # vertices, below which colours are not looked at
 _BIWEIGHT = 4.685  # standard deviations from which on a vertex is not explained at all
 _OUTLIER = 3.0  # standard deviations from which on a vertex counts as unexplained
 _MEDIAN_LENGTH = 0.888  # median of |r| / sqrt(3) for a standard normal r of three channels: sqrt(chi2_3 median / 3)
-_HELD = 1e8  # precision of what must not move
 _NEAR = 0.5  # decimetre
 
 
@@ -117,8 +117,7 @@ class PhotometricFitter:
 
         Args:
             rgba: (B, H, H, 4) RGB in [-1, 1], skin alpha in [0, 1]: aligned crops, in whose frame the landmarks were.
-            landmark_fit: of the same photos. Where it has no residual (nothing was fitted), shape and pose stay, and
-                albedo and light alone are fitted.
+            landmark_fit: of the same photos; its parameters and precision are the prior.
 
         Raises:
             ValueError: rgba has another shape.
@@ -134,9 +133,7 @@ class PhotometricFitter:
             np.zeros((batch, count), bool), np.zeros((batch, count), np.float32))
 
         def fit_one(b):
-            held = 0.0 if np.isfinite(landmark_fit.residual[b]) else _HELD
-            precision = landmark_fit.precision[b] + held * np.eye(len(self._columns))
-            prior_mean, prior = self._prior(landmark_fit.parameters[b], precision)
+            prior_mean, prior = self._prior(landmark_fit.parameters[b], landmark_fit.precision[b])
             layers = _Layers(rgba[b])
             u = self._descend(layers, prior_mean, prior)
             result.coefficients[b, self._all_columns] = prior_mean if u is None else u

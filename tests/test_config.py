@@ -25,7 +25,8 @@ def test_the_paper_s_world_has_nothing_of_ours():
     ours = ("residual", "delit", "mirror", "trust", "relight", "detail", "fit", "made_portraits", "second_view_weight",
             "texture_start", "regressor_start")
     assert not [name for name in ours if getattr(config, name)]
-    assert (config.visibility, config.sampling, config.losses) == ("normal", "released", "released")
+    assert (config.visibility, config.sampling, config.losses, config.correction) == (
+        "normal", "released", "released", 1.0)
 
 
 def test_later_sources_win(tmp_path):
@@ -45,6 +46,8 @@ def test_text_becomes_the_fields_type(key, text, value):
 
 @pytest.mark.parametrize(("overrides", "words"), [
     ({"learning_rat": "1"}, ["unknown setting 'learning_rat'"]),
+    ({"fit_steps": "5"}, ["unknown setting 'fit_steps'; facegcn/config.py lists all"]),
+    ({"rec_step": "5"}, ["did you mean 'rec_steps'"]), ({"modle": "normal"}, ["did you mean 'model'"]),
     ({"epochs": "1"}, ["unknown setting 'epochs'", "did you mean 'epoch'"]),
     ({"lr": "fast"}, ["'lr'", "float", "'fast'"]),
     ({"epoch": "1.5"}, ["'epoch'", "int"]),

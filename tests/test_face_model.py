@@ -142,6 +142,26 @@ def test_without_a_texture_network_seen_colours_complete_the_coarse_albedo(face,
     assert photo_error[1] < 0.7 * photo_error[0]
 
 
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_share_of_the_networks_correction_is_believed_outside_training(face, rng, completed):
+    """The rest of the way stays with what the network begins from: the completed albedo, else the coarse one."""
+    coeff, options = coefficients(face), dict(delit=True, completed=completed, erosion=1, image_size=SIZE)
+    photo = speckled(face, coeff, rng)
+
+    def fine(share, training=False):
+        def network(inputs, training):
+            return 0.5 * inputs[1][..., -3:] + 0.1
+
+        return FaceModel(face, network, correction=share, **options).reconstruct(
+            photo, coeff, np.zeros((1, 1)), training=training)["fine_texture"].numpy()
+    whole, none = fine(1.0), fine(0.0)
+    (known,), outputs = shown(face, photo, coeff, delit=True, completed=completed, erosion=1)
+    np.testing.assert_allclose(none, known[None, :, -3:] if completed else outputs["coarse_texture"], atol=1e-6)
+    assert np.abs(whole - none).mean() > 0.02
+    np.testing.assert_allclose(fine(0.25), none + 0.25 * (whole - none), atol=1e-6)
+    np.testing.assert_array_equal(fine(0.25, training=True), whole)
+
+
 @pytest.mark.parametrize(("options", "words"), [({"visibility": "x-ray"}, "'depth' or 'normal'"),
                                                 ({"sampling": "nearest"}, "bilinear, released")])
 def test_unknown_choices_are_named(face, options, words):

@@ -242,14 +242,15 @@ def test_metrics_files_hold_the_cosines_only_when_weights_are_given(world, conve
 
 def test_a_texture_network_is_measured_too(world, converted, tmp_path):
     from facegcn.assets.worlds import load_morphable
-    from facegcn.reconstruction.jobs import photo_jobs
+    from facegcn.reconstruction.jobs import PhotosAhead, photo_jobs
     from facegcn.reconstruction.reconstructor import Reconstructor
     from model import build_face_model
     config = Config(model_file="model.npz", root_dir=str(world[0]), img_size=64, regressor_pixels=32,
                     light_cnn_file=converted["light_cnn_29"])
     face_model = build_face_model(config, load_morphable(config))
     jobs = photo_jobs([str(world[0] / "in" / "face0.png")], face_model.morphable, 64)
-    rows = Reconstructor(face_model, str(tmp_path), recognizers=load_recognizers(config)).run(jobs, 2)
+    with PhotosAhead(jobs, 2) as photos:
+        rows = Reconstructor(face_model, str(tmp_path), recognizers=load_recognizers(config)).run(photos)
     assert json.loads((tmp_path / "metrics.json").read_text())["fine_texture"] == "texture network"
     # The residual head starts at the coarse albedo; the relit fine face stays near the coarse one.
     assert rows["face0"]["fine_light_cnn"] == pytest.approx(rows["face0"]["coarse_light_cnn"], abs=0.2)

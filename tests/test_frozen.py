@@ -13,6 +13,7 @@ from tensorflow.python.framework import op_def_registry
 import create_bin
 import main
 from facegcn import losses
+from facegcn.assets import regressor_errors
 from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.networks.frozen import FACENET, FrozenFaceNet, FrozenRegressor, read_graph, resize_as_tf1
@@ -558,6 +559,18 @@ def test_identity_gradient_reaches_the_texture_network(world, face_model):
         identity = trainer.generator_terms(rgba, coeff, embedding)[0]["identity"]
     gradients = tape.gradient(identity, trainer.network.trainable_variables)
     assert sum(float(tf.norm(gradient)) > 1e-7 for gradient in gradients) > len(gradients) / 2
+
+
+def test_errors_of_the_frozen_regressor_are_measured_and_kept_without_facenet(world, face_model, tmp_path, monkeypatch):
+    config = dataclasses.replace(world[2], root_dir=str(tmp_path))
+    monkeypatch.setattr(regressor_errors, "COUNT", 5)
+    monkeypatch.setattr(face_model, "facenet", None)
+    errors = regressor_errors.ensure_regressor_errors(config, face_model)
+    assert len(errors.bias) == 80 + 64 + 6 and np.abs(errors.bias).max() > 0.1
+    monkeypatch.setattr(face_model, "regressor", FrozenRegressor(face_model.regressor.path,
+                                                                 face_model.morphable.coefficient_count))
+    monkeypatch.setattr(regressor_errors, "measure_errors", None)
+    np.testing.assert_array_equal(regressor_errors.ensure_regressor_errors(config, face_model).bias, errors.bias)
 
 
 def test_the_encoding_is_kept_until_a_network_changes(world, face_model, tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import yaml
 
 import create_bin
 import main
+from facegcn.assets import regressor_errors
+from facegcn.face_model import FaceModel
 from facegcn.fitting import CoefficientFitter
 from facegcn.landmarks import landmark_targets
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
@@ -34,14 +36,16 @@ def test_portraits_regressor_loss_and_fit(components, tmp_path):
     load_weights(regressor, str(tmp_path / "regressor.npz"))
     terms = TruthLoss(face, SIZE)(coeff, truth)
     assert all(np.isfinite(term) for term in terms.values())
-    fitter = CoefficientFitter(face, light_prior(face, 64))
+    errors = regressor_errors.measure_errors(FaceModel(face, regressor=regressor, image_size=SIZE), 4, 2, SIZE)
+    fitter = CoefficientFitter(face, light_prior(face, 64), errors)
     targets = np.stack([landmark_targets(None, portrait.landmarks) for portrait in portraits])
     fit = fitter(rgba, np.zeros_like(truth), targets)
     assert fit.coefficients.shape == truth.shape and np.isfinite(fit.coefficients).all()
     assert (fit.landmark_residual < 3.0).all() and (fit.unexplained < 1.0).all()
 
 
-def test_the_three_commands_without_expressions(tmp_path):
+def test_the_three_commands_without_expressions(tmp_path, monkeypatch):
+    monkeypatch.setattr(regressor_errors, "COUNT", 16)
     embedded(half_ellipsoid(25, 31, (6, 0, 5))).save(str(tmp_path / "data" / "model.npz"))
     config = tmp_path / "still.yaml"
     config.write_text(yaml.safe_dump({
@@ -61,9 +65,12 @@ def test_the_three_commands_without_expressions(tmp_path):
         assert any(array.shape[-1:] == (6 + 5 + 33,) for array in (data[name] for name in data.files))
     # What the run leaves to begin with is the same network, for whoever has the same face model.
     run, = (tmp_path / "runs").iterdir()
+    errors, = (tmp_path / "data").glob("regressor-errors-*.npz")  # measured once for training and test
+    errors.unlink()
     start = [*flags, "--set", f"texture_start={run / 'texture_start.npz'}",
              "--set", f"regressor_start={run / 'regressor.npz'}", "--set", f"runs_dir={tmp_path / 'others'}"]
     assert main.main([*start, "--mode", "test", "--output", str(tmp_path / "begun")]) == 0
+    assert not errors.exists(), "they come with the starting weights"
     begun = json.loads((tmp_path / "begun" / "metrics.json").read_text())
     assert begun["fine_texture"] == "texture network"
     assert begun["mean"]["fine_l1"] == pytest.approx(metrics["mean"]["fine_l1"], rel=0.02)

@@ -257,13 +257,19 @@ def test_black_and_white_photos_give_finite_faces(model, world, light):
     assert np.isfinite(result.coefficients).all() and np.abs(result.coefficients).max() < 20
 
 
-def test_shape_and_pose_stay_where_there_were_no_landmarks(model, world):
+def test_colours_alone_find_what_no_landmarks_told(model, world):
+    """The prior is all there is beside them; one that allows no change is obeyed."""
     coeff, rgba, _, _ = world
     nothing = LandmarkFitter(model, target_points(model)).fit(np.full((1, 73, 2), np.nan))
-    result = PhotometricFitter(model, LIGHT).fit(rgba[:1], nothing)
-    np.testing.assert_allclose(result.coefficients[:, parameter_columns(model)], nothing.parameters, atol=1e-4)
-    assert result.fitted.all() and np.isnan(result.landmark_residual).all()
-    assert np.abs(model.split(result.coefficients).tex).max() > 0.1
+    columns = parameter_columns(model)
+    near = dataclasses.replace(nothing, parameters=coeff[:1, columns] * 0.8)
+    for precision, stays in ((1.0, False), (1e8, True)):
+        prior = dataclasses.replace(near, precision=nothing.precision * precision)
+        result = PhotometricFitter(model, LIGHT).fit(rgba[:1], prior)
+        moved = np.abs(result.coefficients[:, columns] - near.parameters).max()
+        assert moved < 1e-4 if stays else moved > 0.1
+        assert result.fitted.all() and np.isnan(result.landmark_residual).all()
+        assert np.abs(model.split(result.coefficients).tex).max() > 0.1
 
 
 def test_a_face_behind_the_camera_is_refused(model, world):

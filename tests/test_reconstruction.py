@@ -5,6 +5,8 @@ import errno
 import gc
 import json
 import os
+import signal
+import threading
 import unicodedata
 import weakref
 
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 import main
 from facegcn import files
 from facegcn.config import Config
-from facegcn.errors import UserError
+from facegcn.errors import PhotoError, UserError
 from facegcn.face_model import FaceModel
 from facegcn.fitting import CoefficientFitter
 from facegcn.landmarks import write_points
@@ -26,7 +28,7 @@ from facegcn.photos.packed_photos import PackedPhotos
 from facegcn.portraits.light_prior import light_prior
 from facegcn.portraits.maker import PortraitMaker
 from facegcn.reconstruction import evaluation, jobs, reconstructor, results
-from facegcn.reconstruction.jobs import Job
+from facegcn.reconstruction.jobs import Job, PhotosAhead
 from facegcn.reconstruction.results import ENDINGS, result_names
 from facegcn.report import CROP_TEXT, write_png
 from model import build_face_model
@@ -111,13 +113,13 @@ def test_unusual_photos_do_not_end_the_batch(flags, tmp_path, capsys, monkeypatc
     (photos / "broken.jpg").write_bytes(b"no picture")
     gone = photos / "zgone.png"
     gone.write_bytes(b"")
-    load = reconstructor.Reconstructor._batch
+    load = jobs.load_photo
 
-    def unlinking(self, pairs):
-        gone.unlink(missing_ok=True)  # while the first photos are reconstructed
-        load(self, pairs)
+    def unlinking(path, *how):
+        gone.unlink(missing_ok=True)  # when the first photo is loaded
+        return load(path, *how)
 
-    monkeypatch.setattr(reconstructor.Reconstructor, "_batch", unlinking)
+    monkeypatch.setattr(jobs, "load_photo", unlinking)
     code, rows = reconstruct(flags, photos, tmp_path / "out")
     assert code == 0 and len(rows) == 9
     written = [name for name, row in rows.items() if row["status"] == "ok"]
@@ -165,10 +167,10 @@ def test_a_batch_that_fails_as_a_whole_is_tried_photo_by_photo(flags, tmp_path, 
     photos = photos_in(tmp_path / "in", "a.png", "b.png", "c.png")
     right = FaceModel.reconstruct
 
-    def failing(self, rgba, coeff, embedding):
+    def failing(self, rgba, *arguments, **options):
         if np.isclose(np.asarray(rgba)[:, 0, 0, 1], 20 / 127.5 - 1).any():  # b
             raise ValueError("singular")
-        return right(self, rgba, coeff, embedding)
+        return right(self, rgba, *arguments, **options)
 
     monkeypatch.setattr(FaceModel, "reconstruct", failing)
     code, rows = reconstruct(flags, photos, tmp_path / "out")
@@ -277,7 +279,7 @@ def test_an_estimated_mask_loses_what_the_fitted_face_cannot_explain(flags, port
         estimated=name != "given") for name, file in (("estimated", "a"), ("lost", "b"), ("given", "a"))}
     whole = {name: photo.rgba.copy() for name, photo in photos.items()}
     rows = reconstructor.Reconstructor(face_model, str(tmp_path / "out"), fitter).run(
-        [Job(name, lambda photo=photo: photo) for name, photo in photos.items()], 3)
+        PhotosAhead([Job(name, lambda photo=photo: photo) for name, photo in photos.items()], 3))
     assert all(row["status"] == "ok" for row in rows.values()), rows
     assert asked == [(np.uint8, (SIZE, SIZE, 3), (SIZE, SIZE))] * 2 * fit
     for name, rgba in whole.items():
@@ -320,7 +322,7 @@ def test_what_was_written_before_the_end_has_its_metrics(flags, tmp_path, capsys
 
 
 def test_photos_are_read_batch_by_batch_and_let_go(flags, tmp_path, monkeypatch):
-    photos = photos_in(tmp_path / "in", *(f"{number}.png" for number in range(8)))
+    photos = photos_in(tmp_path / "in", *(f"{number:02d}.png" for number in range(20)))
     alive, most = [], []
     right = jobs.load_photo
 
@@ -333,7 +335,156 @@ def test_photos_are_read_batch_by_batch_and_let_go(flags, tmp_path, monkeypatch)
 
     monkeypatch.setattr(jobs, "load_photo", counted)
     assert reconstruct(flags, photos, tmp_path / "out")[0] == 0
-    assert len(most) == 8 and max(most) <= 4, "at most the batch before and the one that is read"
+    assert len(most) == 20 and max(most) <= 8, "the batch that is written, the one in hand, and two ahead"
+
+
+def test_arrays_are_read_as_they_were_given(tmp_path, monkeypatch):
+    arrays = {"points": np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), "size": np.int32(224),
+              "none": np.zeros((0, 3)), "turned": np.arange(6).reshape(2, 3).T}
+    path = tmp_path / "a.npz"
+    results.write_arrays(str(path), arrays)
+    found = files.read_npz(str(path))
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == np.asarray(array).dtype
+    former = path.read_bytes()
+
+    def full(*_, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np.lib.format, "write_array", full)
+    with pytest.raises(OSError, match="a.npz") as caught:
+        results.write_arrays(str(path), arrays)
+    assert caught.value.errno == errno.ENOSPC and path.read_bytes() == former and len(os.listdir(tmp_path)) == 1
+
+
+# ---------------------------------------------------------------- the threads
+def ours():
+    """Names of threads that test mode has begun and not ended."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("facegcn-photos",
+                                                                                       "facegcn-files"))]
+
+
+def test_photos_are_loaded_and_results_written_while_the_networks_work(flags, tmp_path, monkeypatch):
+    photos = photos_in(tmp_path / "in", *(f"{name}.png" for name in "abcdef"))
+    happened = {name: threading.Event() for name in ("d loaded", "b written", "second batch", "third batch")}
+    load, write, regress = jobs.load_photo, reconstructor.Reconstructor._write, FaceModel.regress
+    batches = iter(("first batch", "second batch", "third batch"))
+
+    def loading(path, *how):
+        photo = load(path, *how)
+        if path.endswith("d.png"):
+            happened["d loaded"].set()
+        return photo
+
+    def regressing(self, rgba):
+        batch = next(batches)
+        assert threading.current_thread() is threading.main_thread()
+        assert batch != "first batch" or happened["d loaded"].wait(60), "the second batch is loaded meanwhile"
+        if batch in happened:
+            happened[batch].set()
+        assert batch != "third batch" or happened["b written"].is_set(), "one batch at a time waits to be written"
+        return regress(self, rgba)
+
+    def writing(self, job, *rest):
+        assert job.name not in "ab" or happened["second batch"].wait(60), "written while the second is in hand"
+        write(self, job, *rest)
+        if job.name == "b":
+            happened["b written"].set()
+
+    monkeypatch.setattr(jobs, "load_photo", loading)
+    monkeypatch.setattr(FaceModel, "regress", regressing)
+    monkeypatch.setattr(reconstructor.Reconstructor, "_write", writing)
+    code, rows = reconstruct(flags, photos, tmp_path / "out")
+    assert code == 0 and {name: row["status"] for name, row in rows.items()} == dict.fromkeys("abcdef", "ok")
+    assert not ours()
+
+
+def test_rows_keep_the_order_of_the_photos_whatever_fails_where(flags, tmp_path, monkeypatch):
+    photos = photos_in(tmp_path / "in", *(f"{name}.png" for name in "abcdefgh"))
+    load, write, sheets, bars = jobs.load_photo, reconstructor.Reconstructor._write, [], {}
+
+    class Bar(reconstructor.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            bars.setdefault(self.desc, []).append(self.n)
+
+    def loading(path, *how):
+        if path.endswith("c.png"):
+            raise PhotoError("nobody is there", "no face")
+        if path.endswith("e.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return load(path, *how)
+
+    def writing(self, job, *rest):
+        if job.name == "b":
+            raise ValueError("not finite")
+        write(self, job, *rest)
+
+    monkeypatch.setattr(jobs, "load_photo", loading)
+    monkeypatch.setattr(reconstructor.Reconstructor, "_write", writing)
+    monkeypatch.setattr(results, "contact_sheet", lambda rows, labels, *rest, **options: sheets.append(labels))
+    monkeypatch.setattr(reconstructor, "tqdm", Bar)
+    code, rows = reconstruct(flags, photos, tmp_path / "out")
+    states = {"b": "failed", "c": "no face", "e": "failed"}
+    assert code == 0 and [(name, row["status"]) for name, row in rows.items()] == [
+        (name, states.get(name, "ok")) for name in "abcdefgh"]
+    assert sheets == [["a", "d", "f", "g", "h"]]
+    assert bars["reconstructing"] == sorted(bars["reconstructing"]) and bars["reconstructing"][-1] == 8
+    assert [line["photo"] for line in table(tmp_path / "out")[:-1]] == list(rows)
+    assert "nobody is there" in rows["c"]["reason"] and "Input/output" in rows["e"]["reason"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_both_threads_and_keeps_what_was_written(flags, tmp_path, capsys, monkeypatch, number, code):
+    photos = photos_in(tmp_path / "in", *(f"{number:02d}.png" for number in range(20)))
+    regress, write, load = FaceModel.regress, reconstructor.Reconstructor._write, jobs.load_photo
+    begun, asked, loaded = threading.Event(), threading.Event(), []
+
+    def loading(path, *how):
+        loaded.append(path)
+        return load(path, *how)
+
+    def regressing(self, rgba):
+        if begun.wait(0.0 if not regressed else 60):  # the second batch, while the first is written
+            asked.set()
+            signal.raise_signal(number)
+        regressed.append(len(rgba))
+        return regress(self, rgba)
+
+    def writing(self, job, *rest):
+        begun.set()
+        assert asked.wait(60)
+        write(self, job, *rest)
+
+    regressed = []
+    monkeypatch.setattr(jobs, "load_photo", loading)
+    monkeypatch.setattr(FaceModel, "regress", regressing)
+    monkeypatch.setattr(reconstructor.Reconstructor, "_write", writing)
+    found, rows = reconstruct(flags, photos, tmp_path / "out")
+    assert found == code and regressed == [2] and not ours()
+    assert "00" in rows and set(rows) <= {"00", "01"} and all(row["status"] == "ok" for row in rows.values())
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["interrupted_before"] == 20 - len(rows)
+    assert len(loaded) < 12 and not list((tmp_path / "out").glob(".partial*"))
+    assert f"{len(rows)} of 20 photos were written" in capsys.readouterr().err
+
+
+def test_what_ends_the_program_before_the_first_batch_ends_the_reading(flags, tmp_path, capsys, monkeypatch):
+    photos = photos_in(tmp_path / "in", *(f"{number:02d}.png" for number in range(20)))
+    load, loaded = jobs.load_photo, []
+
+    def loading(path, *how):
+        loaded.append(path)
+        return load(path, *how)
+
+    def refusing(*_):
+        raise UserError("the weights do not fit")
+
+    monkeypatch.setattr(jobs, "load_photo", loading)
+    monkeypatch.setattr(main, "_load_trained", refusing)
+    assert reconstruct(flags, photos, tmp_path / "out") == (2, {})
+    assert len(loaded) <= 4 and not ours() and "the weights do not fit" in capsys.readouterr().err
 
 
 def test_the_overview_has_pages_and_says_how_many_photos(tmp_path, monkeypatch):

@@ -48,6 +48,26 @@ def test_what_is_no_known_note_comes_out_after_the_import():
     assert "the library is broken" in found.stderr and "oneDNN" not in found.stderr
 
 
+def test_what_the_import_goes_without_is_there_afterwards():
+    found = run("import gc, sys\n"
+                "from facegcn.backends import start\n"
+                "start.tensorflow()\n"
+                "assert not any(name.split('.')[0] == 'sklearn' for name in sys.modules)\n"
+                "assert gc.isenabled()\n"
+                "frozen = gc.get_freeze_count()\n"
+                "start.tensorflow()\n"
+                "assert gc.get_freeze_count() == frozen > 0, 'what is made later is looked at'\n"
+                "from sklearn.decomposition import PCA\n"
+                "import keras; print(PCA().n_components, keras.backend.backend())\n")
+    assert found.stdout.strip() == "None tensorflow"
+
+
+def test_what_is_imported_already_is_not_hidden(monkeypatch):
+    with start._hidden("os"):
+        import os as again
+    assert again is os and sys.modules["os"] is os
+
+
 def test_devices_are_looked_for(monkeypatch):
     monkeypatch.setattr(start.glob, "glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])
     assert start.has_gpu()

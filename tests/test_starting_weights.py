@@ -8,18 +8,23 @@ import tensorflow as tf
 
 import main
 import model as networks
+from facegcn.assets import regressor_errors
 from facegcn.assets.landmark_embedding import ensure_embedding
 from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
 from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.files import read_npz, write_npz
+from facegcn.fitting import RegressorErrors
 from facegcn.morphable import MorphableModel
+from facegcn.networks.regressor import digest
 from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
 from model import build_face_model, build_texture_network
 from tests.faces import embedded, half_ellipsoid
 
 EMBEDDING = 160  # features of the small regressor
+UNKNOWNS = 16  # of a fit of the small model
+ERRORS = RegressorErrors(np.linspace(-1.0, 1.0, UNKNOWNS), np.eye(UNKNOWNS) / 3.0 + 0.01)
 
 
 def plain_model():
@@ -46,7 +51,7 @@ def saved(hierarchy, tmp_path_factory):
     """The file, its network and its embedding."""
     path = str(tmp_path_factory.mktemp("start") / "start.npz")
     network, embedding = random_network(hierarchy, refiner_channels=17), embedded(plain_model()).embedding
-    save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding)
+    save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding, ("0123abcd", ERRORS))
     return path, network, embedding
 
 
@@ -56,13 +61,16 @@ def shown(vertices):
     return [np.float32(rng.normal(size=(2, EMBEDDING))), np.float32(rng.uniform(-0.5, 0.5, (2, vertices, 17)))]
 
 
-def test_weights_hierarchy_and_landmarks_come_back(saved, hierarchy):
+def test_weights_hierarchy_landmarks_and_errors_come_back(saved, hierarchy):
     path, network, embedding = saved
     start = StartingWeights(path, plain_model())
     for name, array in to_arrays(hierarchy).items():
         np.testing.assert_allclose(start.hierarchy[name], array, rtol=1e-6, atol=1e-6)
     for name, array in vars(embedding).items():
         np.testing.assert_allclose(getattr(start.embedding, name), array, rtol=1e-6)
+    assert start.regressor == "0123abcd" and isinstance(start.errors, RegressorErrors)
+    for name, array in vars(ERRORS).items():
+        np.testing.assert_allclose(getattr(start.errors, name), array, rtol=1e-6)
     other = build_texture_network("resnet", from_arrays(start.hierarchy), EMBEDDING, residual=True, refiner_channels=17)
     given = shown(775)
     assert np.abs(other(given) - network(given)).max() > 0.1
@@ -123,8 +131,12 @@ def test_absent_and_damaged_files_are_named(saved, tmp_path):
         with pytest.raises(UserError, match=r"cut.npz are damaged"):
             StartingWeights(str(path), plain_model())
     arrays = read_npz(saved[0])
-    for missing in ("model/mean_shape", "landmarks/noise", "model/exp_basis_scale"):
+    for missing in ("model/mean_shape", "landmarks/noise", "model/exp_basis_scale", "regressor", "errors/bias"):
         write_npz(str(path), {name: array for name, array in arrays.items() if name != missing})
+        with pytest.raises(UserError, match=r"cut.npz are damaged"):
+            StartingWeights(str(path), plain_model())
+    for covariance in (-np.eye(UNKNOWNS), np.eye(UNKNOWNS) * np.nan, np.eye(3)):
+        write_npz(str(path), {**arrays, "errors/covariance": covariance})
         with pytest.raises(UserError, match=r"cut.npz are damaged"):
             StartingWeights(str(path), plain_model())
 
@@ -134,7 +146,8 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarc
     for value in (np.nan, 1e6):  # the second is too much for half precision
         network.weights[3].assign(tf.fill(network.weights[3].shape, np.float32(value)))
         with pytest.raises(UserError, match="was not written: network/.* is not finite in half precision"):
-            save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedded(plain_model()).embedding)
+            save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedded(plain_model()).embedding,
+                                  ("0123abcd", ERRORS))
     assert not list(tmp_path.iterdir())
     arrays = read_npz(saved[0])
     arrays[next(name for name in arrays if name.startswith("network/"))].flat[0] = np.inf
@@ -164,15 +177,22 @@ def test_landmarks_lie_where_the_starting_weights_say(saved, tmp_path):
         ensure_embedding(config, half_ellipsoid(27, 31))
 
 
-def test_a_run_that_began_with_them_leaves_its_own_with_the_same_hierarchy(saved, tmp_path):
+def test_a_run_that_began_with_them_leaves_its_own_with_the_same_hierarchy(saved, tmp_path, monkeypatch):
     config = Config(texture_start=saved[0], img_size=64, regressor_pixels=32, root_dir=str(tmp_path / "data"))
     face_model = build_face_model(config, rounded(plain_model()))
     weight = face_model.texture_network.weights[0]
     weight.assign(weight * 0.5)  # it was trained
+    own = RegressorErrors(ERRORS.bias + 1.0, ERRORS.covariance)
+    monkeypatch.setattr(regressor_errors, "measure_errors", lambda *_: own)  # the regressor is another than theirs
     main._save_as_start(config, RunFolder(str(tmp_path)), face_model)
     left = StartingWeights(str(tmp_path / "texture_start.npz"), plain_model())
     for name, array in StartingWeights(saved[0], plain_model()).hierarchy.items():
         np.testing.assert_array_equal(left.hierarchy[name], array)
     np.testing.assert_array_equal(left.embedding.triangles, saved[2].triangles)
+    assert left.regressor == digest(face_model.regressor)
+    np.testing.assert_allclose(left.errors.bias, own.bias, rtol=1e-6)
+    again = dataclasses.replace(config, texture_start=str(tmp_path / "texture_start.npz"))
+    monkeypatch.setattr(regressor_errors, "measure_errors", None)  # now they are known
+    np.testing.assert_array_equal(regressor_errors.ensure_regressor_errors(again, face_model).bias, left.errors.bias)
     left.load_into(face_model.texture_network)
     np.testing.assert_allclose(face_model.texture_network.weights[0], saved[1].weights[0] * 0.5, rtol=2e-3, atol=1e-6)

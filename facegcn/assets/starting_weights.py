@@ -1,4 +1,5 @@
-"""Starting weights of a texture network, with all that they go with: the mesh hierarchy and the landmarks' places.
+"""Starting weights of a texture network, with all that they go with: the mesh hierarchy, the landmarks' places and how
+far the regressor is off.
 
 A network's weights mean something on one template only. Its hierarchy is kept beside them, since decimation takes other
 vertices where coordinates differ in their last digit; and so is enough of the face model to tell whether another one is
@@ -14,6 +15,7 @@ import numpy as np
 from facegcn.config import PROJECT
 from facegcn.errors import BrokenFile, UserError
 from facegcn.files import read_npz, write_npz
+from facegcn.fitting import RegressorErrors
 from facegcn.surface_points import LandmarkEmbedding
 
 _SHAPE_TOLERANCE = 0.01  # decimetre; half precision of a coordinate is exact to a tenth of that
@@ -33,6 +35,8 @@ class StartingWeights:
     Attributes:
         hierarchy: the arrays of the network's mesh hierarchy (``mesh_sampling.from_arrays``).
         embedding: the ``LandmarkEmbedding`` of the model.
+        errors: ``fitting.RegressorErrors`` of the regressor whose ``networks.regressor.digest`` is ``regressor``.
+        regressor: that digest.
 
     Raises:
         UserError: the file is absent or broken, or is of another face model; says the cure.
@@ -44,12 +48,15 @@ class StartingWeights:
             arrays = read_npz(self.path)
             self.hierarchy = _under("hierarchy/", arrays)
             self.embedding = LandmarkEmbedding(**_under("landmarks/", arrays))
+            self.errors = RegressorErrors(**_under("errors/", arrays))
+            self.regressor = str(arrays["regressor"])
             problem = _misfit(arrays, morphable)
         except FileNotFoundError as error:
             raise UserError(f"the starting weights {self.path} are not there; --set texture_start= goes without "
                             "them") from error
         except (BrokenFile, KeyError, ValueError, TypeError) as error:
-            raise UserError(f"the starting weights {self.path} are damaged: {error}") from error
+            raise UserError(f"the starting weights {self.path} are damaged, or of another version: {error}; "
+                            "--set texture_start= goes without them") from error
         if problem:
             raise UserError(f"the starting weights {self.path} do not fit this face model: {problem}; {_CURE}")
         self._network = _under("network/", arrays)
@@ -71,7 +78,8 @@ class StartingWeights:
             weight.assign(self._network[weight.path].astype(np.float32))
 
 
-def save_starting_weights(path: str, network, morphable, hierarchy, embedding: LandmarkEmbedding) -> None:
+def save_starting_weights(path: str, network, morphable, hierarchy, embedding: LandmarkEmbedding,
+                          regressor: tuple[str, RegressorErrors]) -> None:
     """Writes such a file, weights in half precision; whole or not at all.
 
     Args:
@@ -80,6 +88,8 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
         morphable: its face model.
         hierarchy: the arrays of its mesh hierarchy (``mesh_sampling.to_arrays``).
         embedding: the model's landmark embedding.
+        regressor: digest of the regressor that the network was trained with (``networks.regressor.digest``), and its
+            errors.
 
     Raises:
         UserError: a weight is not finite or too large.
@@ -92,6 +102,8 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
             raise UserError(f"{path} was not written: {name} is not finite in half precision")
     arrays.update({f"hierarchy/{name}": _small(array) for name, array in hierarchy.items()})
     arrays.update({f"landmarks/{name}": _small(array) for name, array in vars(embedding).items()})
+    arrays["regressor"] = np.array(regressor[0])
+    arrays.update({f"errors/{name}": _small(array) for name, array in vars(regressor[1]).items()})
     arrays.update({f"model/{name}": array for name, array in _fingerprint(morphable).items()})
     write_npz(path, arrays)
 

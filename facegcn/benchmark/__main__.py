@@ -164,7 +164,7 @@ def _test_mode(config):
     else:
         program._name_other_runs(config)
     program._load_trained(config, face_model, run)
-    faces_of = PhotosToFaces(face_model, program._fitter(config, morphable), config.detail)
+    faces_of = PhotosToFaces(face_model, program._fitter(config, face_model), config.detail)
     return config, faces_of, None if run is None else run.path
 
 

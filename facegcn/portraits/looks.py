@@ -1,9 +1,11 @@
 """How made people and their surroundings differ: the chances, ranges and colours that are drawn at random.
 
-None of these numbers was measured. They were chosen by eye on contact sheets of 64 portraits (``python -m
-facegcn.portraits --sheet``): as wide as the pictures still look like photos, so that no network can lean on one of
-them. A pair is the least and the greatest value, drawn uniformly, unless it says mean and deviation; a chance is a
-share of the portraits, or of those that the comment names.
+Most of these numbers were chosen by eye on contact sheets of 64 portraits (``python -m facegcn.portraits --sheet``): as
+wide as the pictures still look like photos, so that no network can lean on one of them. The skin's mottling and the
+camera's blur, noise and compression were set so that the contrast between neighbouring vertices, in rings of 1, 4, 16
+and 64, is that of the skin in 16 photographs within a sixth (5.7, 5.5, 7.9, 8.7 percent against 6.8, 6.1, 8.6, 10.0
+before the mottling was raised by a fifth to a third). A pair is the least and the greatest value, drawn uniformly,
+unless it says mean and deviation; a chance is a share of the portraits, or of those that the comment names.
 
 Units: lengths in decimetre of a face whose outer eye corners are 0.9 dm apart; heights of a head as shares of the
 height from eyes to chin; levels are RGB in [0, 255]; tints are factors of the albedo's red, green and blue; covers
@@ -30,7 +32,7 @@ FEMININE_CHANCE = 0.5  # lipstick and eyeliner, no beard
 # ---------------------------------------------------------------- painted on the face
 SKIN = Looks(
     strength=(0.4, 1.6),  # factor of all mottling
-    mottling=(0.022, 0.02, 0.014, 0.012),  # lightness per deviation of the noise, coarse to fine
+    mottling=(0.026, 0.024, 0.018, 0.016),  # lightness per deviation of the noise, coarse to fine
     redness=((1, 0.02), (2, 0.015)),  # level of the noise, and redness per deviation
     flush=(0, 0.1),  # redness of cheeks and nose
     tint=(0.4, -0.9, -0.7))  # what redness adds to each channel's factor
@@ -174,10 +176,10 @@ SHADOW = Looks(
 CAMERA = Looks(
     balance_chance=0.5, balance=0.02, gamma_chance=0.3, gamma=0.08,  # of each channel; of the logarithm
     saturation_chance=0.15, grey_chance=0.08, saturation=(0.6, 1.3),
-    noise=(1.2, 0.008),  # gamma distribution of its deviation: shape and scale
-    jpeg_chance=0.5, jpeg=(35, 96),  # quality
-    soft_chance=0.35, soft=(0.3, 1.3),  # blur, pixels of a picture of 224
-    small_chance=0.1, small=(0.3, 0.7),  # share of the resolution
+    noise=(1.2, 0.0035),  # gamma distribution of its deviation: shape and scale
+    jpeg_chance=0.3, jpeg=(55, 96),  # quality
+    soft_chance=0.15, soft=(0.3, 0.9),  # blur, pixels of a picture of 224
+    small_chance=0.06, small=(0.4, 0.8),  # share of the resolution
     sharp_chance=0.15, sharp=(0.2, 0.9), sharp_radius=1.2)
 
 # ---------------------------------------------------------------- coefficients

@@ -1,13 +1,16 @@
 """What test mode is to reconstruct: photos of a folder, or packed ones, each under the name of its results.
 
-A job costs nothing; its photo is loaded when its turn comes, so that any number of photos fits into memory.
+A job costs nothing; its photo is loaded when its turn comes, in a thread and some ahead of the networks, so that any
+number of photos fits into memory and the networks need not wait for them.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +31,7 @@ from facegcn.reconstruction.results import result_names, shown
 #: Arrays of a made portrait's truth, as ``portraits.maker.Portrait`` describes them.
 TRUTH_ARRAYS = ("landmarks", "albedo", "visible")
 _NO_SKIN = "its skin mask is empty"
+_BATCHES_AHEAD = 2  # so many that the start of a program is time enough to load them
 _BLOCK = 64  # packed records read at a time: looking one up costs more than reading it
 
 
@@ -77,6 +81,47 @@ class Job:
     message: str = ""
     written: bool = False
     metrics: dict = field(default_factory=dict)
+
+
+class PhotosAhead:
+    """Jobs whose photos one thread loads, in their order and some ahead of who takes them.
+
+    Loading begins at once. A context manager: when it ends, for whatever reason, no more are loaded, and the one that
+    was begun is waited for.
+
+    Args:
+        jobs: whose photos are wanted.
+        batch_size: photos that are taken together; twice as many are loaded ahead.
+
+    Attributes:
+        jobs, batch_size: the same.
+    """
+
+    def __init__(self, jobs: Sequence[Job], batch_size: int):
+        self.jobs, self.batch_size = jobs, batch_size
+        self._pool = ThreadPoolExecutor(1, "facegcn-photos")
+        self._left, self._ahead = iter(jobs), deque()
+        for _ in range(_BATCHES_AHEAD * batch_size):
+            self._load_another()
+
+    def _load_another(self) -> None:
+        job = next(self._left, None)
+        if job is not None:
+            self._ahead.append((job, self._pool.submit(job.load)))
+
+    def __iter__(self) -> Iterator[tuple[Job, Future]]:
+        """Jobs and their photos to come: ``result()`` waits for one, and raises what loading it raised."""
+        while self._ahead:
+            taken = self._ahead.popleft()
+            self._load_another()
+            yield taken
+
+    def __enter__(self) -> PhotosAhead:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._ahead.clear()
 
 
 def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = False,

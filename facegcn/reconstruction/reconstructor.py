@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,6 @@ from tqdm import tqdm
 
 from facegcn import camera, export
 from facegcn.errors import PhotoError, UserError, log
-from facegcn.files import write_npz
 from facegcn.fitting import CoefficientFit
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
@@ -22,8 +23,8 @@ from facegcn.photos.packed_photos import to_network_range
 from facegcn.photos.refinement import refine_mask
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.detail import DetailStep
-from facegcn.reconstruction.jobs import Job, Photo
-from facegcn.reconstruction.results import Overview, shown
+from facegcn.reconstruction.jobs import Job, Photo, PhotosAhead
+from facegcn.reconstruction.results import Overview, shown, write_arrays
 from facegcn.report import overlay, to_uint8, write_png
 from facegcn.training.encoding import PhotoEncoder
 
@@ -73,12 +74,12 @@ class PhotosToFaces:
         rgba = to_network_range(np.stack([photo.rgba for photo in photos]))
         (coeff, embedding), fit = self._encode(rgba, np.stack([photo.targets for photo in photos]),
                                                np.stack([known_dense(photo.dense) for photo in photos]))
-        outputs = self.face_model.reconstruct(rgba, coeff, embedding)
+        coarse = self.face_model.coarse(coeff)
         if fit is not None:
-            refined = _refined(photos, outputs["coarse_render"])
+            refined = _refined(photos, coarse["coarse_render"])
             if any(one.rgba is not other.rgba for one, other in zip(photos, refined)):
                 rgba = to_network_range(np.stack([photo.rgba for photo in refined]))
-                outputs = self.face_model.reconstruct(rgba, coeff, embedding)
+        outputs = self.face_model.reconstruct(rgba, coeff, embedding, coarse=coarse)
         return Faces(rgba, coeff, self._detailed(rgba, outputs), fit)
 
     def _detailed(self, rgba, outputs):
@@ -103,7 +104,8 @@ class PhotosToFaces:
 class Reconstructor:
     """Runs photos through a FaceModel in batches and writes every file of test mode.
 
-    No photo ends the others: one that cannot be loaded, reconstructed or written gets a status and a reason.
+    No photo ends the others: one that cannot be loaded, reconstructed or written gets a status and a reason. While a
+    batch is reconstructed, one thread writes the files of the batch before, and another loads the photos of the next.
 
     Args:
         face_model, fitter, detail: as for ``PhotosToFaces``.
@@ -123,8 +125,9 @@ class Reconstructor:
         os.makedirs(output, exist_ok=True)
         self.overview = Overview(output, _HEADINGS)
 
-    def run(self, jobs: Sequence[Job], batch_size: int) -> dict[str, dict]:
-        """Reconstructs the jobs; writes ``metrics.json`` / ``.csv`` and the overview, after an interruption, too.
+    def run(self, photos: PhotosAhead) -> dict[str, dict]:
+        """Reconstructs the jobs of photos; writes ``metrics.json`` / ``.csv`` and the overview, after an interruption,
+        too.
 
         Returns:
             by name, status, reason and metrics of each photo whose turn came.
@@ -132,12 +135,11 @@ class Reconstructor:
         Raises:
             OSError: the disk is full or read-only; what was written before is whole.
         """
+        jobs = photos.jobs
         try:
-            with tqdm(total=len(jobs), desc="reconstructing", unit="photo", dynamic_ncols=True) as bar:
-                for batch in self._batches(jobs, batch_size):
-                    self._batch(batch)
-                    bar.update(sum(bool(job.status) for job in jobs) - bar.n)
-                bar.update(len(jobs) - bar.n)
+            with photos, ThreadPoolExecutor(1, "facegcn-files") as pool, \
+                    tqdm(total=len(jobs), desc="reconstructing", unit="photo", dynamic_ncols=True) as bar:
+                self._run(photos, pool, bar)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._finish(jobs)
@@ -145,6 +147,25 @@ class Reconstructor:
                         len(jobs), self._output)
             raise
         return self._finish(jobs)
+
+    def _run(self, photos, pool, bar):
+        """Reconstructs batch by batch here, and writes them in a pool's one thread; returns when all is written."""
+        ending = threading.Event()
+
+        def written(writing):
+            writing.result()
+            bar.update(sum(bool(job.status) for job in photos.jobs) - bar.n)  # photos that were not to be written, too
+
+        try:
+            writing = pool.submit(export.get_ready)  # while the first batch is reconstructed
+            for batch in self._batches(photos):
+                found = self._reconstructed(batch)
+                written(writing)  # one batch at a time waits in memory to be written
+                writing = pool.submit(self._write_batch, found, ending, bar)
+            written(writing)
+        except BaseException:
+            ending.set()
+            raise
 
     def _finish(self, jobs):
         """Writes metrics and the last overview page."""
@@ -158,17 +179,19 @@ class Reconstructor:
         return rows
 
     # ---------------------------------------------------------------- photo by photo
-    def _batches(self, jobs, batch_size) -> Iterator[list[tuple[Job, Photo]]]:
+    def _batches(self, photos) -> Iterator[list[tuple[Job, Photo]]]:
         """Pairs of jobs and their photos, as many at a time as are reconstructed together."""
         ready = []
-        for job in tqdm(jobs, desc="reading photos", unit="photo", dynamic_ncols=True, leave=False):
+        for job, photo in tqdm(photos, desc="reading photos", total=len(photos.jobs), unit="photo", dynamic_ncols=True,
+                               leave=False):
             try:
-                ready.append((job, job.load()))
+                ready.append((job, photo.result()))
             except PhotoError as error:
                 job.status, job.message = error.status, shown(str(error))
             except Exception as error:
                 self._failed(job, error)
-            if len(ready) == batch_size:
+            del photo
+            if len(ready) == photos.batch_size:
                 yield ready
                 ready = []
         if ready:
@@ -183,23 +206,28 @@ class Reconstructor:
         if self._debug:
             log.warning("%s:", job.name, exc_info=error)
 
-    def _batch(self, pairs: list[tuple[Job, Photo]]) -> None:
-        """Reconstructs and writes some photos; when they fail together, each on its own."""
+    def _reconstructed(self, pairs: list[tuple[Job, Photo]]) -> list[tuple]:
+        """Arguments of ``_write`` of some photos, reconstructed together; when they fail together, each on its own."""
         try:
-            results = list(self._results([photo for _, photo in pairs]))
+            return [(*pair, *result) for pair, result in zip(pairs, self._results([photo for _, photo in pairs]))]
         except Exception as error:
             if len(pairs) == 1:
                 self._failed(pairs[0][0], error)
-            for pair in pairs if len(pairs) > 1 else ():
-                self._batch([pair])
-            return
-        for (job, photo), result in zip(pairs, results):
+                return []
+        return [found for pair in pairs for found in self._reconstructed([pair])]
+
+    def _write_batch(self, results: list[tuple], ending: threading.Event, bar: tqdm) -> None:
+        """Writes results until the end of the run has come; raises OSError where no other can be written, either."""
+        for job, *result in results:
+            if ending.is_set():
+                return
             try:
-                self._write(job, photo, *result)
+                self._write(job, *result)
             except Exception as error:
                 self._failed(job, error)
                 if isinstance(error, OSError) and error.errno in _NO_ROOM:
                     raise
+            bar.update()
 
     # ---------------------------------------------------------------- networks
     def _results(self, photos: list[Photo]) -> Iterator[tuple]:
@@ -207,8 +235,9 @@ class Reconstructor:
         rgba, coeff, outputs, fit = self._faces_of(photos)
         side = self._side_view(outputs, coeff)
         identity, quality = self._identity(rgba.numpy(), outputs), _quality(fit, len(photos))
+        arrays = {key: np.asarray(value) for key, value in outputs.items() if key != "rasterization"}
         for i in range(len(photos)):
-            single = {key: np.asarray(value[i]) for key, value in outputs.items() if key != "rasterization"}
+            single = {key: value[i] for key, value in arrays.items()}
             yield rgba[i].numpy(), coeff[i], single, side[i], {**quality[i], **identity[i]}
 
     def _identity(self, rgba, outputs):
@@ -237,7 +266,7 @@ class Reconstructor:
         def path(ending):
             return os.path.join(self._output, f"{job.name}{ending}")
         picture, mask, metrics = rgba[..., :3], rgba[..., 3] > 0.5, {}
-        self._write_arrays(path(".npz"), photo, coeff, outputs)
+        write_arrays(path(".npz"), self._arrays(photo, coeff, outputs))
         write_png(path("_input.png"), to_uint8(picture))
         write_png(path("_mask.png"), np.where(mask, 255, 0).astype(np.uint8))
         row, triangles = [to_uint8(picture)], self._model.morphable.triangles
@@ -259,17 +288,17 @@ class Reconstructor:
         job.message = "; ".join(filter(None, (job.remark, photo.remark)))
         job.metrics = {**metrics, **measured}
 
-    def _write_arrays(self, path, photo, coeff, outputs):
+    def _arrays(self, photo, coeff, outputs):
         """Everything numeric about one face, see the README's table of output files."""
         parts = self._model.morphable.split(coeff[None])._asdict()
-        write_npz(path, {
+        return {
             "coeff": coeff, **{f"coeff_{name}": part[0] for name, part in parts.items()},
             "vertices": outputs["vertices"], "vertices_posed": outputs["world"], "normals": outputs["normals"],
             "triangles": self._model.morphable.triangles,
             **{key: outputs[key] for key in ("coarse_texture", "fine_texture", "coarse_color", "fine_color")},
             "visible": outputs["projected_color"][..., 3], "landmarks": self._pixels(outputs["landmarks"]),
             "camera_position": np.float32([0, 0, camera.CAMERA_DISTANCE]), "camera_fov_y": np.float32(camera.FOV_Y),
-            "image_size": np.int32(self._model.image_size), "crop_transform": photo.transform})
+            "image_size": np.int32(self._model.image_size), "crop_transform": photo.transform}
 
 
 def _quality(fit, count: int) -> list[dict[str, float]]:
