@@ -9,7 +9,6 @@ Without --config this is the demo world, which needs no file from elsewhere.
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import sys
 
@@ -60,7 +59,7 @@ def train(config: Config, args, begun: list) -> int:
     from facegcn.runs import RunFolder, frozen_networks
     from facegcn.training import texture_stage
     from facegcn.training.encoding import PhotoEncoder, encode_packed
-    from model import build_critic, build_face_model
+    from model import build_critic, build_face_model, coefficient_fitter, load_imported
 
     morphable, run = load_morphable(config), None
     if args.restore:
@@ -89,12 +88,12 @@ def train(config: Config, args, begun: list) -> int:
     _provide_regressor(config, args.stage, run, other, face_model, packed)
     if args.stage == "rec":
         return 0
-    encoder, made = PhotoEncoder(face_model, _fitter(config, face_model)), None
+    encoder, made = PhotoEncoder(face_model, coefficient_fitter(config, face_model)), None
     encoding = encode_packed(encoder, packed)
     if config.made_portraits:
         portraits = pack_made_portraits(config, morphable)
         made = (portraits, encode_packed(encoder, portraits))
-    epochs_done = _load_imported(run, face_model.texture_network, critic)
+    epochs_done = load_imported(run, face_model.texture_network, critic)
     trainer = texture_stage.TextureTrainer(face_model, config, critic)
     log.info("stage render: %d epochs of %d photos, losses '%s'", config.epoch, split_sizes["train"], config.losses)
     texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
@@ -168,26 +167,8 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
     load_weights(face_model.regressor, own)
 
 
-def _load_imported(run, network, critic=None) -> int:
-    """Loads the weights of a run that was imported from the released code; returns the epochs behind them, or 0."""
-    from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE, imported_weights
-    from model import load_released_weights
-
-    arrays = imported_weights(run)
-    if not arrays:
-        return 0
-    load_released_weights(network, arrays)
-    loaded = "texture network"
-    if critic is not None and any(name.startswith("image_disc/") for name in arrays):
-        load_released_weights(critic, arrays)
-        loaded += " and critic"
-    log.info("%s: %s", loaded, run.file(WEIGHTS_FILE))
-    return int(arrays["epochs_done"])
-
-
 def test(config: Config, args) -> int:
     """Reconstructs --input, or the held-out packed images; 1 when nothing could be reconstructed."""
-    from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.assets.worlds import load_morphable
     from facegcn.identity.recognizers import load_recognizers
     from facegcn.photos import litert
@@ -195,8 +176,7 @@ def test(config: Config, args) -> int:
     from facegcn.reconstruction.jobs import PhotosAhead
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.results import log_summary, prepare_output
-    from facegcn.runs import RunFolder
-    from model import build_face_model
+    from model import find_trained, load_trained
 
     if args.face is not None and (args.input is None or args.segmented):
         raise UserError("--face chooses among the faces of photos: it goes with --input, and not with --segmented")
@@ -207,34 +187,14 @@ def test(config: Config, args) -> int:
     output = os.path.join("results", config.run_name) if args.output is None else args.output
     prepare_output(output, args.input)
     morphable, recognizers = load_morphable(config), load_recognizers(config)
-    texture_run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
-    if texture_run is None:
-        _name_other_runs(config)
-    config = texture_run.with_architecture(config) if texture_run else config
+    config, run = find_trained(config, morphable)
     jobs = _jobs(config, paths, morphable, args.segmented, face)
     with PhotosAhead(jobs, config.test_batch_size) as photos:  # the first are read while the networks are built
-        face_model = build_face_model(config, morphable, bool(texture_run or config.texture_start))
-        if texture_run is not None:
-            texture_run.check_frozen(face_model)
-        _load_trained(config, face_model, texture_run)
-        reconstructor = Reconstructor(face_model, output, _fitter(config, face_model), recognizers, args.debug,
-                                      config.detail)
+        face_model, fitter = load_trained(config, morphable, run)
+        reconstructor = Reconstructor(face_model, output, fitter, recognizers, args.debug, config.detail)
         rows = reconstructor.run(photos)
     log_summary(rows, jobs, output, reconstructor.overview)
     return 0 if any(job.written for job in jobs) else 1
-
-
-def _fitter(config, face_model):
-    """What fits coefficients to photos, or None where the config has the regressor's word final."""
-    if not config.fit:
-        return None
-    from facegcn.assets.landmark_embedding import ensure_embedding
-    from facegcn.assets.regressor_errors import ensure_regressor_errors
-    from facegcn.fitting import CoefficientFitter
-    from facegcn.portraits.light_prior import light_prior
-
-    morphable = ensure_embedding(config, face_model.morphable)
-    return CoefficientFitter(morphable, light_prior(morphable), ensure_regressor_errors(config, face_model))
 
 
 def _photos(given: str) -> list[str]:
@@ -260,46 +220,6 @@ def _jobs(config, paths, morphable, segmented, face):
         return photo_jobs(paths, morphable, config.img_size, segmented, face)
     packed = read_packed(config, morphable.vertex_count)
     return packed_jobs(packed, packed.splits["test"], morphable.vertex_count)
-
-
-def _name_other_runs(config) -> None:
-    """Says which trained runs the flags do not mean, so that a forgotten --gan is noticed."""
-    trained = glob.glob(os.path.join(glob.escape(config.runs_dir), f"[0-9]*-{glob.escape(config.name)}-*",
-                                     "texture.weights.h5"))
-    if trained:
-        log.info("note: no trained run is called '%s' for this face model, but there is %s: give test mode the flags "
-                 "of training (--model, --wide, --gan, --suffix)", config.run_name,
-                 ", ".join(sorted(os.path.dirname(path) for path in trained)))
-
-
-def _load_trained(config, face_model, texture_run) -> None:
-    """Loads what was trained, and says plainly what was not."""
-    from facegcn.networks.regressor import load_weights
-    from facegcn.runs import RunFolder
-
-    run = texture_run
-    if run is None and not config.texture_start:  # a starting network knows the features of its own regressor only
-        run = RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
-    if config.regressor == "frozen":
-        log.info("regressor: %s, frozen", face_model.regressor.path)
-    elif run is not None:
-        load_weights(face_model.regressor, run.file("regressor.npz"))
-        log.info("regressor: %s", run.path)
-    elif config.regressor_start:
-        log.info("regressor: its starting weights, %s", config.regressor_start)
-    else:
-        log.info("regressor: not trained, so every face begins at the mean face%s; train one with: python main.py "
-                 "--mode train --stage rec", " and is fitted to its photo" if config.fit else "")
-    if texture_run is None and config.texture_start:
-        log.info("texture network: its starting weights, %s", config.texture_start)
-    elif texture_run is None:
-        log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
-                 "the photo. Train one with: python main.py --mode train")
-    elif os.path.exists(texture_run.file("texture.weights.h5")):
-        face_model.texture_network.load_weights(texture_run.file("texture.weights.h5"))
-        log.info("texture network: %s", texture_run.path)
-    else:
-        _load_imported(texture_run, face_model.texture_network)
 
 
 def main(arguments=None) -> int:

@@ -1,4 +1,4 @@
-"""The texture networks and the critic, and ``build_face_model``, which makes all that a config asks for.
+"""The texture networks and the critic; ``build_face_model``, ``load_trained``: all that a config asks for.
 
 Letters: B images, E embedding width, N vertices of the template, C refiner channels. Layer names
 are the released code's TF1 variable scopes with "." for "/", so that its checkpoints can be
@@ -7,18 +7,26 @@ carried over (``load_released_weights``).
 
 from __future__ import annotations
 
+import glob
 import os
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from facegcn.assets.landmark_embedding import ensure_embedding
+from facegcn.assets.regressor_errors import ensure_regressor_errors
 from facegcn.assets.starting_weights import StartingWeights
+from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE, imported_weights
+from facegcn.errors import log
 from facegcn.face_model import FaceModel
+from facegcn.fitting import CoefficientFitter
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.networks.frozen import FrozenFaceNet
 from facegcn.networks.normalization import BatchNorm, ImageNorm
 from facegcn.networks.regressor import build_regressor, feature_count, load_weights
+from facegcn.portraits.light_prior import light_prior
+from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays
 from utils import init_sampling
 
@@ -301,3 +309,101 @@ def build_face_model(config, morphable, with_texture: bool = True) -> FaceModel:
         if start:
             start.load_into(model.texture_network)
     return model
+
+
+# ---------------------------------------------------------------- trained
+def find_trained(config, morphable) -> tuple:
+    """The config with the network settings of the latest run that trained textures, and the run; else itself and None.
+
+    Says which trained runs the config does not mean, so that a forgotten ``--gan`` is noticed.
+
+    Args:
+        config: facegcn.config.Config.
+        morphable: the MorphableModel.
+    """
+    run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
+    if run is not None:
+        return run.with_architecture(config), run
+    trained = glob.glob(os.path.join(glob.escape(config.runs_dir), f"[0-9]*-{glob.escape(config.name)}-*",
+                                     "texture.weights.h5"))
+    if trained:
+        log.info("note: no trained run is called '%s' for this face model, but there is %s: give test mode the flags "
+                 "of training (--model, --wide, --gan, --suffix)", config.run_name,
+                 ", ".join(sorted(os.path.dirname(path) for path in trained)))
+    return config, None
+
+
+def load_trained(config, morphable, run) -> tuple:
+    """All that reconstructs photos: the FaceModel with what was trained, and what fits coefficients to photos.
+
+    Says plainly what was not trained.
+
+    Args:
+        config, run: of ``find_trained``.
+        morphable: the MorphableModel.
+
+    Returns:
+        the FaceModel, and its ``fitting.CoefficientFitter`` or None.
+
+    Raises:
+        UserError: as ``build_face_model``; or the run was trained with other frozen networks.
+    """
+    face_model = build_face_model(config, morphable, bool(run or config.texture_start))
+    if run is not None:
+        run.check_frozen(face_model)
+    _load_regressor(config, face_model, run)
+    if run is None and config.texture_start:
+        log.info("texture network: its starting weights, %s", config.texture_start)
+    elif run is None:
+        log.info("texture network: not trained; the coarse texture is completed with the colours seen in "
+                 "the photo. Train one with: python main.py --mode train")
+    elif os.path.exists(run.file("texture.weights.h5")):
+        face_model.texture_network.load_weights(run.file("texture.weights.h5"))
+        log.info("texture network: %s", run.path)
+    else:
+        load_imported(run, face_model.texture_network)
+    return face_model, coefficient_fitter(config, face_model)
+
+
+def _load_regressor(config, face_model, run) -> None:
+    """Loads the regressor of the run, or another's where no starting network is bound to its own."""
+    if run is None and not config.texture_start:  # a starting network knows the features of its own regressor only
+        run = RunFolder.latest(config, face_model.morphable, "regressor.npz", any_network=True)
+    if config.regressor == "frozen":
+        log.info("regressor: %s, frozen", face_model.regressor.path)
+    elif run is not None:
+        load_weights(face_model.regressor, run.file("regressor.npz"))
+        log.info("regressor: %s", run.path)
+    elif config.regressor_start:
+        log.info("regressor: its starting weights, %s", config.regressor_start)
+    else:
+        log.info("regressor: not trained, so every face begins at the mean face%s; train one with: python main.py "
+                 "--mode train --stage rec", " and is fitted to its photo" if config.fit else "")
+
+
+def load_imported(run, network, critic=None) -> int:
+    """Loads the weights of a run that was imported from the released code; the epochs behind them, 0 without any.
+
+    Args:
+        run: a ``runs.RunFolder``.
+        network: the texture network.
+        critic: likewise, where there is one.
+    """
+    arrays = imported_weights(run)
+    if not arrays:
+        return 0
+    load_released_weights(network, arrays)
+    loaded = "texture network"
+    if critic is not None and any(name.startswith("image_disc/") for name in arrays):
+        load_released_weights(critic, arrays)
+        loaded += " and critic"
+    log.info("%s: %s", loaded, run.file(WEIGHTS_FILE))
+    return int(arrays["epochs_done"])
+
+
+def coefficient_fitter(config, face_model) -> CoefficientFitter | None:
+    """What fits coefficients to photos; None where the config has the regressor's word final."""
+    if not config.fit:
+        return None
+    morphable = ensure_embedding(config, face_model.morphable)
+    return CoefficientFitter(morphable, light_prior(morphable), ensure_regressor_errors(config, face_model))

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import main
+import model
 from facegcn import files
 from facegcn.config import Config
 from facegcn.errors import PhotoError, UserError
@@ -482,7 +483,7 @@ def test_what_ends_the_program_before_the_first_batch_ends_the_reading(flags, tm
         raise UserError("the weights do not fit")
 
     monkeypatch.setattr(jobs, "load_photo", loading)
-    monkeypatch.setattr(main, "_load_trained", refusing)
+    monkeypatch.setattr(model, "load_trained", refusing)
     assert reconstruct(flags, photos, tmp_path / "out") == (2, {})
     assert len(loaded) <= 4 and not ours() and "the weights do not fit" in capsys.readouterr().err
 

@@ -18,7 +18,7 @@ from facegcn.assets.tf1_checkpoint import import_checkpoint, imported_weights, r
 from facegcn.config import Config
 from facegcn.errors import UserError
 from mesh_sampling import generate_transform_matrices
-from model import build_critic, build_texture_network, load_released_weights, released_names
+from model import build_critic, build_texture_network, load_imported, load_released_weights, released_names
 from tests.faces import half_ellipsoid
 from tests.standin_graphs import write_standin_graphs
 from utils import RunFolder
@@ -150,7 +150,7 @@ def test_import_gives_the_network_of_the_checkpoint(kind, wide, critic, world, h
     networks = [build_texture_network(kind, hierarchy, EMBEDDING, wide, config.nz) for _ in range(2)]
     load_released_weights(networks[0], arrays)
     critics = [build_critic(SIZE) for _ in range(2)] if critic else [None, None]
-    assert main._load_imported(run, networks[1], critics[1]) == 5
+    assert load_imported(run, networks[1], critics[1]) == 5
     rng = np.random.default_rng(0)
     seen = [rng.normal(size=(2, EMBEDDING)).astype(np.float32),
             rng.uniform(-1, 1, (2, VERTICES, 7)).astype(np.float32)]

@@ -148,24 +148,14 @@ def _strict(row: dict) -> dict:
 def _test_mode(config):
     """The config with the trained run's network, the reconstruction as test mode has it, and the run's folder or None.
     """
-    import main as program
     import model
-    from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE
     from facegcn.assets.worlds import load_morphable
     from facegcn.reconstruction.reconstructor import PhotosToFaces
-    from facegcn.runs import RunFolder
 
     morphable = load_morphable(config)
-    run = RunFolder.latest(config, morphable, "texture.weights.h5", WEIGHTS_FILE)
-    config = run.with_architecture(config) if run else config
-    face_model = model.build_face_model(config, morphable, bool(run or config.texture_start))
-    if run is not None:
-        run.check_frozen(face_model)
-    else:
-        program._name_other_runs(config)
-    program._load_trained(config, face_model, run)
-    faces_of = PhotosToFaces(face_model, program._fitter(config, face_model), config.detail)
-    return config, faces_of, None if run is None else run.path
+    config, run = model.find_trained(config, morphable)
+    face_model, fitter = model.load_trained(config, morphable, run)
+    return config, PhotosToFaces(face_model, fitter, config.detail), None if run is None else run.path
 
 
 if __name__ == "__main__":
