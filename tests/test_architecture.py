@@ -19,10 +19,11 @@ ARROWS = {
     "photos": set(),
     "portraits": set(),
     "demo": {"mesh"},
+    "export": set(),
     "identity": set(),
     "training": {"networks", "photos", "portraits"},
     "assets": {"demo", "identity", "mesh", "networks", "photos", "portraits"},
-    "reconstruction": {"identity", "photos", "training"},
+    "reconstruction": {"export", "identity", "photos", "training"},
     "benchmark": {"backends", "mesh", "photos", "portraits", "reconstruction"},
 }
 MOST_LINES, MOST_FUNCTION_LINES = 420, 65

@@ -313,7 +313,7 @@ def test_what_was_written_before_the_end_has_its_metrics(flags, tmp_path, capsys
             raise error
         right(path, data)
 
-    monkeypatch.setattr("facegcn.export.write_bytes", ending)
+    monkeypatch.setattr("facegcn.export.gltf.write_bytes", ending)
     found, rows = reconstruct(flags, photos, tmp_path / "out")
     assert found == code and [name for name, row in rows.items() if row["status"] == "ok"] == ["a", "b", "c"]
     assert set(rows) <= {"a", "b", "c", "d"} and len(table(tmp_path / "out")) == len(rows) + 1

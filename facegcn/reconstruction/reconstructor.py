@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from facegcn import camera, export
+from facegcn import camera
 from facegcn.errors import PhotoError, UserError, log
+from facegcn.export.gltf import Mesh, Scene, write_glb
+from facegcn.export.obj import write_obj
 from facegcn.fitting import CoefficientFit
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
@@ -157,7 +159,7 @@ class Reconstructor:
             bar.update(sum(bool(job.status) for job in photos.jobs) - bar.n)  # photos that were not to be written, too
 
         try:
-            writing = pool.submit(export.get_ready)  # while the first batch is reconstructed
+            writing = pool.submit(lambda: None)  # nothing yet
             for batch in self._batches(photos):
                 found = self._reconstructed(batch)
                 written(writing)  # one batch at a time waits in memory to be written
@@ -278,9 +280,10 @@ class Reconstructor:
             write_png(path(f"_{kind}_overlay.png"), to_uint8(covered))
             found = evaluation.image_metrics(covered * 0.5 + 0.5, picture * 0.5 + 0.5, mask & (render[..., 3] > 0.5))
             metrics.update({f"{kind}_{name}": value for name, value in found.items()})
-            export.write_obj(path(f"_{kind}.obj"), outputs["world"], triangles, outputs[f"{kind}_texture"] * 0.5 + 0.5)
+            write_obj(path(f"_{kind}.obj"), outputs["world"], triangles, outputs[f"{kind}_texture"] * 0.5 + 0.5)
             row.append(to_uint8(covered))
-        export.write_glb(path("_fine.glb"), outputs["world"], triangles, outputs["fine_texture"] * 0.5 + 0.5)
+        write_glb(path("_fine.glb"), Scene([Mesh("face", outputs["world"], triangles,
+                                                 colors=outputs["fine_texture"] * 0.5 + 0.5)]))
         if photo.truth is not None:
             metrics.update(evaluation.truth_metrics(photo.truth, self._pixels(outputs["landmarks"]), outputs))
         self.overview.add(job.name, [*row, to_uint8(side[..., :3])])
