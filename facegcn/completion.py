@@ -21,6 +21,8 @@ SMOOTHNESS = 0.1  # of the difference, against trust 1 in a colour that is seen
 MIRROR_TRUST = 0.25  # in the difference at the mirrored vertex
 DECAY = 0.005  # pull to the coarse albedo of what is not trusted
 UNLIKELY = 0.6  # difference from the coarse albedo, of [-1, 1], that halves the trust: hair, glasses, another's shadow
+UNKNOWN = 0.25  # likewise, that leaves 1/e of the belief in a network's correction of what is shown
+LITTLE_TRUST = 0.02  # with which a vertex is half shown, half hidden
 GRAZING_POWER = 2  # of the normal's z: at grazing angles a colour is off by 23 levels, face on by 13
 ROUNDS = 40  # of relaxation: where much is hidden it ends early, and 160 rounds are no nearer to the truth
 
@@ -46,6 +48,21 @@ def likelihood_weight(coarse, seen) -> tf.Tensor:
     """
     difference = tf.reduce_mean(tf.abs(seen - coarse), axis=-1)
     return 1.0 / (1.0 + (difference / UNLIKELY) ** 2)
+
+
+def correction_weight(coarse, completed, trust) -> tf.Tensor:
+    """How far (B, N, 1) a network's correction of a completed albedo is believed, in (0, 1].
+
+    Less where the photo shows what the morphable model does not know, such as teeth, eyes or a moustache: networks
+    trained on made faces take these for light or occluders.
+
+    Args:
+        coarse, completed: (B, N, 3) albedo in [-1, 1].
+        trust: (B, N) in the colour that the photo shows, in [0, 1].
+    """
+    farthest = tf.reduce_max(tf.abs(completed - coarse), axis=-1, keepdims=True)
+    shown = trust[..., None] / (trust[..., None] + LITTLE_TRUST)
+    return 1.0 - shown * (1.0 - tf.exp(-((farthest / UNKNOWN) ** 2)))
 
 
 def vertex_adjacency(triangles, vertex_count: int) -> sp.csr_matrix:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from facegcn import camera
-from facegcn.completion import TextureCompletion, angle_weight, likelihood_weight
+from facegcn.completion import TextureCompletion, angle_weight, correction_weight, likelihood_weight
 from facegcn.geometry import rotate, vertex_normals
 from facegcn.lighting import fit_light, shading
 from facegcn.rasterizer import rasterize
@@ -164,9 +164,8 @@ class FaceModel:
         if self.texture_network is not None:
             known = self._refiner_input(outputs, sampled, seen)
             fine = self.texture_network([tf.convert_to_tensor(embedding), known], training=training)
-            if self.correction != 1.0 and not training:
-                start = known[..., -3:] if self.completed else outputs["coarse_texture"]
-                fine = start + self.correction * (fine - start)
+            if not training:
+                fine = self._believed(fine, outputs["coarse_texture"], known, sampled[..., 3])
             outputs["fine_texture"] = fine
         elif self.delit:
             outputs["fine_texture"] = self._completion(outputs["coarse_texture"], seen, sampled[..., 3])
@@ -179,6 +178,13 @@ class FaceModel:
             light = outputs["fine_shading"] = shading(outputs["normals"], gamma)
         self._draw(outputs, "fine", light)
         return outputs
+
+    def _believed(self, fine, coarse, known, trust):
+        """The network's albedo (B, N, 3) as far as its additions are believed outside training."""
+        if not self.completed:
+            return fine if self.correction == 1.0 else coarse + self.correction * (fine - coarse)
+        completed = known[..., -3:]
+        return completed + self.correction * correction_weight(coarse, completed, trust) * (fine - completed)
 
     def _draw(self, outputs, kind, light):
         """Adds a face's lit colours and its picture to outputs that have its texture."""

@@ -59,6 +59,16 @@ def test_a_texture_that_reproduces_the_photo_stays(face):
     np.testing.assert_allclose(result.light, 1.0, atol=5e-3)
 
 
+def test_lit_colours_are_the_photos_whatever_it_shows(face):
+    """Three quarters of a mark become albedo, and none of a shadow: the rest is in the light."""
+    change = 0.6 ** mark(face, (0.25, 0.2)) * 1.3 ** mark(face, (-0.2, -0.1), 0.3)
+    photo = face.photo(face.albedo * face.shading * change)
+    result = found(face, photo)
+    drawn = face.photo(result.albedo * face.shading * result.light)
+    before = face.photo(face.albedo * face.shading)
+    assert np.abs(drawn - photo).mean() < 0.05 * np.abs(before - photo).mean()
+
+
 @pytest.mark.parametrize("factor", [0.6, 1.3])
 def test_a_sharp_mark_comes_into_the_albedo(face, factor):
     """In its place and with its sign, as far as it is believed; its surroundings do not change."""
@@ -139,7 +149,8 @@ def test_colours_are_those_of_a_direct_solve(face, rng):
     mask = np.zeros((SIZE, SIZE), bool)
     mask[60:68, 70:78] = True
     colors, photo = face.albedo * face.shading, rng.random((SIZE, SIZE, 3))
-    wanted, visible = face.step._reproduced(np.float32(colors), photo, mask, face.ids, face.barycentrics)
+    shown = detail._Pixels(face.triangles, len(colors), photo, mask, face.ids, face.barycentrics)
+    wanted, visible = shown.reproduced(np.float32(colors)), shown.visible
     pixels = np.argwhere(mask)
     drawing = np.zeros((len(pixels), len(colors)))
     for row, (y, x) in enumerate(pixels):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facegcn.completion import TextureCompletion, angle_weight, likelihood_weight
+from facegcn.completion import LITTLE_TRUST, UNKNOWN, TextureCompletion, angle_weight, likelihood_weight
 from facegcn.face_model import FaceModel, mirror_index
 from tests.faces import half_ellipsoid
 
@@ -154,11 +154,17 @@ def test_a_share_of_the_networks_correction_is_believed_outside_training(face, r
 
         return FaceModel(face, network, correction=share, **options).reconstruct(
             photo, coeff, np.zeros((1, 1)), training=training)["fine_texture"].numpy()
-    whole, none = fine(1.0), fine(0.0)
+    whole, none = fine(1.0, training=True), fine(0.0)
     (known,), outputs = shown(face, photo, coeff, delit=True, completed=completed, erosion=1)
     np.testing.assert_allclose(none, known[None, :, -3:] if completed else outputs["coarse_texture"], atol=1e-6)
     assert np.abs(whole - none).mean() > 0.02
-    np.testing.assert_allclose(fine(0.25), none + 0.25 * (whole - none), atol=1e-6)
+    believed = 1.0
+    if completed:  # less of what the photo shows and the coarse face does not explain
+        trust = known[None, :, 6:7]
+        unlike = np.abs(known[None, :, -3:] - known[None, :, :3]).max(axis=2, keepdims=True)
+        believed = 1.0 - trust / (trust + LITTLE_TRUST) * (1.0 - np.exp(-(unlike / UNKNOWN) ** 2))
+        assert believed.min() < 0.5 and (believed[trust == 0] == 1.0).all()
+    np.testing.assert_allclose(fine(0.25), none + 0.25 * believed * (whole - none), atol=1e-6)
     np.testing.assert_array_equal(fine(0.25, training=True), whole)
 
 
