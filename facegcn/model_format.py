@@ -2,7 +2,7 @@
 
 This is the one place that says it: ``MorphableModel`` and ``python -m facegcn.assets check`` both ask here. The
 format is described for model makers in ``docs/model_format.md``. Letters: N vertices, F triangles, Ki / Ke / Ka
-components (0 allowed), S skin vertices, P pairs.
+components (0 allowed), S skin vertices, P pairs, A named expressions, Q parts of M vertices.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facegcn.blendshapes import ARKIT_NAMES
 from facegcn.errors import BrokenFile, ModelFileError
 from facegcn.files import npz_headers, read_npz
 from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT
@@ -24,11 +25,13 @@ class ArrayFormat(NamedTuple):
         shape: lengths; "N" is the number of vertices, other letters stand for any length.
         index: whether it holds vertex numbers (int32), not values (float32).
         required: whether a model must have it.
+        text: whether it holds words instead of numbers.
     """
 
     shape: tuple
     index: bool = False
     required: bool = True
+    text: bool = False
 
 
 ARRAYS = {
@@ -42,7 +45,25 @@ EMBEDDING_ARRAYS = {
     "dense_triangles": ArrayFormat((DENSE_COUNT,), index=True), "dense_barycentrics": ArrayFormat((DENSE_COUNT, 3)),
     "dense_bias": ArrayFormat((DENSE_COUNT, 2)), "dense_noise": ArrayFormat((DENSE_COUNT,)),
     "dense_factors": ArrayFormat((DENSE_COUNT, 2, "R"))}
-_BASES = ("id_basis", "exp_basis", "albedo_basis")  # most of a file's bytes
+#: Named expressions (``facegcn.blendshapes``): both of these, or none.
+BLENDSHAPE_ARRAYS = {"blendshapes": ArrayFormat(("N", 3, "A")), "blendshape_names": ArrayFormat(("A",), text=True)}
+#: Eyeballs, teeth, gums and tongue (``facegcn.face_parts.FaceParts``): all of these, or none; with named expressions.
+PART_ARRAYS = {
+    "part_names": ArrayFormat(("Q",), text=True), "part_of": ArrayFormat(("M",), index=True),
+    "part_vertices": ArrayFormat(("M", 3)), "part_triangles": ArrayFormat(("T", 3), index=True),
+    "part_colors": ArrayFormat(("M", 3)), "part_identity": ArrayFormat(("Q", 4, 3, "Ki")),
+    "part_blendshapes": ArrayFormat(("M", 3, "A")), "part_replaces": ArrayFormat(("R",), index=True),
+    "part_recess": ArrayFormat(("N",))}
+#: Which arrays give the lengths that others must have.
+_LENGTHS = {"N": ("mean_shape", 0), "Ki": ("id_basis", 2), "A": ("blendshape_names", 0), "Q": ("part_names", 0),
+            "M": ("part_of", 0)}
+#: Optional arrays that go together: the array, and how to do without.
+_GROUPS = ((EMBEDDING_ARRAYS, "leave all arrays 'dense_...' out; they are then learnt on first use, or with\n"
+                              "  python -m facegcn.assets landmarks --model FILE"),
+           (BLENDSHAPE_ARRAYS, "give both, or leave both out"),
+           (PART_ARRAYS, "give all arrays 'part_...', or leave them all out"))
+_OPTIONAL = EMBEDDING_ARRAYS | BLENDSHAPE_ARRAYS | PART_ARRAYS
+_BASES = ("id_basis", "exp_basis", "albedo_basis", "blendshapes", "part_blendshapes")  # most of a file's bytes
 MADE_BY = "made_by"  # optional text: which converter, in which version, wrote the file
 
 # Limits of what a face can be. They are wide: they tell a mistake of convention, not an unusual face.
@@ -53,8 +74,7 @@ _SAME_LANDMARKS = LANDMARK_COUNT // 2  # more than half on one vertex with other
 _BRIGHTEST_FRACTION = 2.0  # a mean albedo that nowhere exceeds it is meant from 0 to 1, or from -1 to 1
 _BRIGHTEST = 512.0  # levels; twice white: 16-bit colours, or components that are already added up
 _MIX_ERROR = 1e-3  # of barycentric weights
-_NEW_EMBEDDING = ("leave all arrays 'dense_...' out; they are then learnt on first use, or with\n"
-                  "  python -m facegcn.assets landmarks --model FILE")
+_NEW_EMBEDDING = _GROUPS[0][1]
 _LARGEST_STEP = 1.0  # decimetre that one standard deviation may move a vertex: half the width of a face
 
 
@@ -64,7 +84,8 @@ def read_model_file(path: str, bases: bool = True) -> dict[str, np.ndarray]:
 
     Args:
         path: the file; arrays that are not of the format are left alone.
-        bases: False leaves the three bases out, after a look at their headers: most of the time goes with them.
+        bases: False leaves the three bases and the named shapes out, after a look at their headers: most of the
+            time goes with them.
 
     Raises:
         ModelFileError: the file is absent or no whole ``.npz``, or an array is missing, of another type or shape.
@@ -72,7 +93,7 @@ def read_model_file(path: str, bases: bool = True) -> dict[str, np.ndarray]:
     try:
         headers = npz_headers(path)
         _located(path, check_headers, headers)
-        wanted = [name for name in (*ARRAYS, *EMBEDDING_ARRAYS, MADE_BY)
+        wanted = [name for name in (*ARRAYS, *_OPTIONAL, MADE_BY)
                   if name in headers and (bases or name not in _BASES)]
         return read_npz(path, wanted)
     except FileNotFoundError as error:
@@ -114,37 +135,42 @@ def check_headers(headers: Mapping[str, tuple[tuple, np.dtype]]) -> None:
     missing = [name for name, wanted in ARRAYS.items() if wanted.required and name not in headers]
     if missing:
         raise ModelFileError(f"lacks the arrays {', '.join(missing)} (docs/model_format.md describes them)")
-    embedded = [name for name in EMBEDDING_ARRAYS if name in headers]
-    if embedded and len(embedded) < len(EMBEDDING_ARRAYS):
-        absent = ", ".join(name for name in EMBEDDING_ARRAYS if name not in headers)
-        raise ModelFileError(f"has '{embedded[0]}' but lacks {absent}: {_NEW_EMBEDDING}")
-    count = headers["mean_shape"][0][0] if headers["mean_shape"][0] else 0
-    for name, (wanted, index, _) in (ARRAYS | EMBEDDING_ARRAYS).items():
+    for group, cure in _GROUPS:
+        present = [name for name in group if name in headers]
+        if present and len(present) < len(group):
+            absent = ", ".join(name for name in group if name not in headers)
+            raise ModelFileError(f"has '{present[0]}' but lacks {absent}: {cure}")
+    if "part_names" in headers and "blendshape_names" not in headers:
+        raise ModelFileError("has parts ('part_...') but no 'blendshapes' that move them: give both, or leave both out")
+    lengths = {letter: headers[name][0][axis] for letter, (name, axis) in _LENGTHS.items()
+               if name in headers and len(headers[name][0]) == len((ARRAYS | _OPTIONAL)[name].shape)}
+    for name, (wanted, index, _, text) in (ARRAYS | _OPTIONAL).items():
         if name not in headers:
             continue
         shape, dtype = headers[name]
         fits = len(shape) == len(wanted) and all(
-            have == (count if want == "N" else want) or isinstance(want, str) and want != "N"
+            have == lengths.get(want, want) or isinstance(want, str) and want not in lengths
             for want, have in zip(wanted, shape))
         if not fits:
-            lengths = ", ".join(f"N={count}" if want == "N" else str(want) for want in wanted)
-            raise ModelFileError(f"array '{name}' has shape {shape}, expected ({lengths})")
-        if dtype.kind not in "iuf":
-            raise ModelFileError(f"array '{name}' is {dtype}, expected {'int32' if index else 'float32'}")
-    for name in ("mean_shape", "triangles"):
-        if not headers[name][0][0]:
+            expected = ", ".join(f"{want}={lengths[want]}" if want in lengths else str(want) for want in wanted)
+            raise ModelFileError(f"array '{name}' has shape {shape}, expected ({expected})")
+        if dtype.kind not in ("U" if text else "iuf"):
+            raise ModelFileError(f"array '{name}' is {dtype}, expected "
+                                 f"{'text' if text else 'int32' if index else 'float32'}")
+    for name in ("mean_shape", "triangles", "blendshape_names", "part_names", "part_triangles"):
+        if name in headers and not headers[name][0][0]:
             raise ModelFileError(f"array '{name}' is empty")
 
 
 def check_values(arrays: Mapping[str, np.ndarray]) -> None:
     """Checks that vertex numbers are whole and in range, and that values are finite in single precision; likewise of
-    the landmark embedding, where there is one.
+    the landmark embedding, of named expressions and of parts, where there are any.
 
     Raises:
         ModelFileError: names the first array that is not so.
     """
     count = len(arrays["mean_shape"])
-    for name, (_, index, _) in ARRAYS.items():
+    for name, (_, index, *_) in ARRAYS.items():
         array = arrays.get(name)
         if array is None or not array.size:
             continue
@@ -157,6 +183,12 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
                                  f"{array.max():.0f}" + ("; numbers count from 0: subtract 1" if one_based else ""))
     if set(EMBEDDING_ARRAYS) <= set(arrays):
         _check_embedding(arrays)
+    if "blendshapes" in arrays:
+        _check_finite("blendshapes", arrays["blendshapes"])
+    if "blendshape_names" in arrays:
+        _check_blendshape_names([str(name) for name in arrays["blendshape_names"]])
+    if "part_names" in arrays:
+        _check_parts(arrays)
 
 
 def _check_finite(name, array):
@@ -178,6 +210,31 @@ def _check_embedding(arrays):
         raise ModelFileError(f"array 'dense_barycentrics' must hold weights from 0 to 1 with sum 1: {_NEW_EMBEDDING}")
     if (arrays["dense_noise"][held] <= 0).any():
         raise ModelFileError(f"array 'dense_noise' must be above 0 where there is a triangle: {_NEW_EMBEDDING}")
+
+
+def _check_blendshape_names(names):
+    """ARKit's names, each at most once."""
+    unknown = [name for name in names if name not in ARKIT_NAMES]
+    if unknown:
+        raise ModelFileError(f"array 'blendshape_names' has {', '.join(map(repr, unknown[:5]))}, which "
+                             f"{'are' if len(unknown) > 1 else 'is'} not among ARKit's 52 names "
+                             "(facegcn/blendshapes.py lists them): rename them, or leave them and their shapes out")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ModelFileError(f"array 'blendshape_names' has {', '.join(twice)} more than once: give each its own name")
+
+
+def _check_parts(arrays):
+    """Numbers that are finite, and that number what is there."""
+    for name, wanted in PART_ARRAYS.items():
+        if name in arrays and not wanted.text:
+            _check_finite(name, arrays[name])
+    for name, count in (("part_of", len(arrays["part_names"])), ("part_triangles", len(arrays["part_vertices"])),
+                        ("part_replaces", len(arrays["triangles"]))):
+        array = arrays[name]
+        if array.size and ((array != np.round(array)).any() or not 0 <= array.min() <= array.max() < count):
+            raise ModelFileError(f"array '{name}' must hold whole numbers from 0 to {count - 1}, has "
+                                 f"{array.min():g} to {array.max():g}")
 
 
 # ---------------------------------------------------------------- conventions
@@ -260,11 +317,12 @@ def _check_colours(albedo):
 
 
 def _check_steps(arrays):
-    for name in ("id_basis", "exp_basis"):
+    for name in ("id_basis", "exp_basis", "blendshapes"):
         basis = arrays.get(name)
         if basis is not None and basis.size:
             step = float(np.sqrt(np.einsum("nck,nck->nk", basis, basis).max()))
             if step > _LARGEST_STEP:
-                raise ModelFileError(f"one standard deviation of a component of '{name}' moves a vertex by {step:.3g} "
+                what = "a full activation in" if name == "blendshapes" else "one standard deviation of a component of"
+                raise ModelFileError(f"{what} '{name}' moves a vertex by {step:.3g} "
                                      f"decimetres, more than {_LARGEST_STEP:g}: is '{name}' in decimetres, as "
                                      "'mean_shape' is?")

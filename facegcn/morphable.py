@@ -16,11 +16,14 @@ import tensorflow as tf
 
 from facegcn import files
 from facegcn.errors import ModelFileError
+from facegcn.face_parts import FaceParts
 from facegcn.landmarks import five_points
 from facegcn.model_format import (
     ARRAYS,
+    BLENDSHAPE_ARRAYS,
     EMBEDDING_ARRAYS,
     MADE_BY,
+    PART_ARRAYS,
     check_conventions,
     check_headers,
     check_values,
@@ -73,6 +76,9 @@ class MorphableModel:
         uv: optional (N, 2) float32 texture coordinates in [0, 1], v up.
         made_by: the converter that made it, in which version; "" for others.
         embedding: where the dense landmarks lie on it, or None where that is not known yet.
+        blendshapes: optional (N, 3, A) float32, decimetre, displacement by each named expression at full activation.
+        blendshape_names: A of ``blendshapes.ARKIT_NAMES``; () where there are none.
+        parts: eyeballs, teeth, gums and tongue, or None; only beside blendshapes.
 
     A basis may have no components: (N, 3, 0).
 
@@ -92,17 +98,26 @@ class MorphableModel:
     uv: np.ndarray | None = None
     made_by: str = ""
     embedding: LandmarkEmbedding | None = None
+    blendshapes: np.ndarray | None = None
+    blendshape_names: tuple[str, ...] = ()
+    parts: FaceParts | None = None
 
     def __post_init__(self):
         arrays = {name: np.asarray(getattr(self, name)) for name in ARRAYS if getattr(self, name) is not None}
         embedded = {name: np.asarray(array) for name, array in self._embedding_arrays().items()}
-        checked = {**arrays, **embedded}
+        named, beside = self._blendshape_arrays(), self._part_arrays()
+        checked = {**arrays, **embedded, **named, **beside}
         check_headers({name: (array.shape, array.dtype) for name, array in checked.items()})
         check_values(checked)
         for name, array in arrays.items():
             setattr(self, name, _stored(array, ARRAYS[name]))
         if embedded:
             self.embedding = _embedding({name: _stored(embedded[name], EMBEDDING_ARRAYS[name]) for name in embedded})
+        if named:
+            self.blendshapes = np.ascontiguousarray(self.blendshapes, np.float32)
+            self.blendshape_names = tuple(str(name) for name in self.blendshape_names)
+        if beside:
+            self.parts = _parts(beside)
         self._centroid = self.mean_shape.mean(axis=0)
 
     # ---------------------------------------------------------------- sizes
@@ -124,8 +139,9 @@ class MorphableModel:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ for models that differ in any array; the embedding does not count: it
-        is learnt from the others, on demand, and changes nothing that was trained."""
+        """Twelve hexadecimal digits that differ for models that differ in any array. Some do not count, since
+        nothing that is trained, fitted or kept depends on them: the embedding, which is learnt from the others on
+        demand, and the named expressions and parts, which only animate what was reconstructed."""
         return files.digest(*(name if getattr(self, name) is None else getattr(self, name) for name in ARRAYS))
 
     @property
@@ -167,7 +183,7 @@ class MorphableModel:
 
     # ---------------------------------------------------------------- files
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, ``uv`` where there is one; without the embedding's."""
+        """The arrays by name, ``uv`` where there is one; the embedding's, named expressions' and parts' aside."""
         return {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
 
     def _embedding_arrays(self) -> dict[str, np.ndarray]:
@@ -176,10 +192,22 @@ class MorphableModel:
             return {}
         return {name: getattr(self.embedding, name.removeprefix("dense_")) for name in EMBEDDING_ARRAYS}
 
+    def _blendshape_arrays(self) -> dict[str, np.ndarray]:
+        """The named expressions' arrays by their names in a file; {} where there are none."""
+        given = {"blendshapes": self.blendshapes, "blendshape_names": tuple(self.blendshape_names) or None}
+        return {name: np.asarray(given[name]) for name in BLENDSHAPE_ARRAYS if given[name] is not None}
+
+    def _part_arrays(self) -> dict[str, np.ndarray]:
+        """The parts' arrays by their names in a file; {} where there are none."""
+        if self.parts is None:
+            return {}
+        return {name: np.asarray(getattr(self.parts, name.removeprefix("part_"))) for name in PART_ARRAYS}
+
     def save(self, path: str) -> None:
         """Writes the model as a compressed ``.npz``, whole. Raises OSError as ``files.written_whole``."""
         made_by = {MADE_BY: np.array(self.made_by)} if self.made_by else {}
-        files.write_npz(path, {**self.arrays(), **self._embedding_arrays(), **made_by})
+        files.write_npz(path, {**self.arrays(), **self._embedding_arrays(), **self._blendshape_arrays(),
+                               **self._part_arrays(), **made_by})
 
     @classmethod
     def load(cls, path: str) -> MorphableModel:
@@ -193,8 +221,12 @@ class MorphableModel:
         arrays = read_model_file(path)
         made_by = str(arrays.pop(MADE_BY, ""))
         embedded = {name: arrays.pop(name) for name in EMBEDDING_ARRAYS if name in arrays}
+        beside = {name: arrays.pop(name) for name in PART_ARRAYS if name in arrays}
+        if "blendshape_names" in arrays:
+            arrays["blendshape_names"] = tuple(arrays["blendshape_names"].tolist())
         try:
-            model = cls(**arrays, made_by=made_by, embedding=_embedding(embedded) if embedded else None)
+            model = cls(**arrays, made_by=made_by, embedding=_embedding(embedded) if embedded else None,
+                        parts=_parts(beside) if beside else None)
             model.check_conventions()
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
@@ -202,7 +234,7 @@ class MorphableModel:
 
     def check_conventions(self) -> None:
         """Raises ModelFileError where ``load`` would, for a model that is not from a file."""
-        check_conventions(self.arrays())
+        check_conventions({**self.arrays(), **self._blendshape_arrays()})
 
 
 def _stored(array, wanted) -> np.ndarray:
@@ -213,6 +245,13 @@ def _stored(array, wanted) -> np.ndarray:
 def _embedding(arrays) -> LandmarkEmbedding:
     """From arrays by their names in a file."""
     return LandmarkEmbedding(**{name.removeprefix("dense_"): array for name, array in arrays.items()})
+
+
+def _parts(arrays) -> FaceParts:
+    """From arrays by their names in a file, in the types of the format."""
+    stored = {name: tuple(array.tolist()) if PART_ARRAYS[name].text else _stored(array, PART_ARRAYS[name])
+              for name, array in arrays.items()}
+    return FaceParts(**{name.removeprefix("part_"): array for name, array in stored.items()})
 
 
 def _combine(basis: np.ndarray, coefficients) -> tf.Tensor:

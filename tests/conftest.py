@@ -35,6 +35,8 @@ SLOW = {
     "test_demo_face.py": (),
     "test_detection.py": (),
     "test_export_gltf.py": ("test_a_face_of_27_thousand_vertices_is_written_at_once",),
+    "test_blendshapes.py": ("acting", "real", "test_the_real_checkout_has_the_shapes_of_its_files"),
+    "test_face_parts.py": ("models", "test_extract_and_checkout_without_parts"),
     "test_face_recognition.py": ("converted", "world", "test_features_match_the_numpy_oracle",
                                  "test_every_published_weight_has_its_place",
                                  "test_networks_see_grey_or_signed_colour"),

@@ -9,82 +9,11 @@ from facegcn.assets import __main__ as assets
 from facegcn.assets import ict
 from facegcn.assets.ict_albedo import IRIS_RADIUS
 from facegcn.assets.ict_mesh import orthogonal_basis
-from facegcn.assets.ict_source import Layout, read_source
+from facegcn.assets.ict_source import read_source
 from facegcn.errors import UserError
 from facegcn.mesh.subdivision import find_edges, loop_subdivision
 from facegcn.morphable import MorphableModel
-
-EXPRESSIONS = ["jawOpen", "mouthSmile_L", "mouthSmile_R", "browDown_L", "browDown_R"]
-COLUMNS, ROWS = 29, 35  # of the tiny face: x in [-9, 9], y in [-11, 11]; the narrow face is |x| <= 7.8
-
-
-class TinyFace:
-    """A bent grid with eye and mouth holes, eyeballs and stray vertices, in ICT-FaceKit's layout."""
-
-    def __init__(self):
-        x, y = np.meshgrid(np.linspace(-9, 9, COLUMNS), np.linspace(-11, 11, ROWS))
-        flat = np.stack([x.ravel(), y.ravel()], axis=1)
-        corner = (np.arange(ROWS - 1)[:, None] * COLUMNS + np.arange(COLUMNS - 1)).ravel()
-        quads = np.stack([corner, corner + 1, corner + COLUMNS + 1, corner + COLUMNS], axis=1)
-        middle = flat[quads].mean(axis=1)
-        hole = np.any([(((middle - c) / r) ** 2).sum(axis=1) < 1 for c, r in
-                       (((-3, 3.5), (1.5, 1)), ((3, 3.5), (1.5, 1)), ((0, -4), (2.6, 0.9)))], axis=0)
-        quads = quads[~hole]
-        used = np.unique(quads)
-        order = used[np.argsort(np.abs(flat[used, 0]) > 7.8, kind="stable")]
-        place = np.full(len(flat), -1)
-        place[order] = np.arange(len(order))
-        self.flat, quads = flat[order], place[quads]
-        rng = np.random.default_rng(1)
-        skin = np.column_stack([self.flat, 10 - 0.06 * self.flat[:, 0] ** 2 - 0.02 * self.flat[:, 1] ** 2])
-        balls = [_eyeball(np.array([side * 3, 3.5, 8.2]), 2.0) for side in (-1, 1)]
-        first = len(skin)
-        second = first + len(balls[0][0])
-        self.vertices = np.vstack([skin, balls[0][0], balls[1][0], rng.normal(size=(5, 3))])
-        self.faces = [*quads, *(balls[0][1] + first), *(balls[1][1] + second)]
-        total = len(self.vertices)
-        self.layout = Layout(total=total, narrow=int((np.abs(self.flat[:, 0]) <= 7.8).sum()), face=first,
-                             skin_faces=len(quads), eyeballs=((first, second), (second, total - 5)))
-        self.landmarks = _landmarks(self.flat)
-        self.modes = {f"identity{k:03d}": rng.normal(0, 0.2, self.vertices.shape) for k in range(3)}
-        self.modes |= {name: rng.normal(0, 0.3, self.vertices.shape) for name in EXPRESSIONS}
-
-    def write(self, folder):
-        """Writes the OBJ files and the index file as a checkout has them."""
-        folder = folder / "FaceXModel"
-        folder.mkdir()
-        corners = "\n".join("f " + " ".join(f"{v + 1}/{v + 1}" for v in face) for face in self.faces)
-        uv = "\n".join(f"vt {u:.6f} {v:.6f}" for u, v in self.vertices[:, :2] / 40 + 0.5)
-        for name, mode in {"generic_neutral_mesh": 0, **self.modes}.items():
-            rows = "\n".join("v {:.6f} {:.6f} {:.6f}".format(*p) for p in self.vertices + mode)
-            (folder / f"{name}.obj").write_text(f"# comment\nmtllib x.mtl\n{rows}\n{uv}\nusemtl M_Face\n{corners}\n")
-        facts = {"expressions": EXPRESSIONS, "idx_to_landmark_verts": self.landmarks.tolist()}
-        (folder / "vertex_indices.json").write_text(json.dumps(facts))
-        return folder
-
-
-def _eyeball(center, radius):
-    """A sphere of quads around the z axis with a small opening at either pole."""
-    turn, tilt = np.meshgrid(np.arange(16) * np.pi / 8, np.linspace(0.02, np.pi - 0.02, 13))
-    points = np.stack([np.cos(turn) * np.sin(tilt), np.sin(turn) * np.sin(tilt), np.cos(tilt)], axis=2)
-    here = (np.arange(12)[:, None] * 16 + np.arange(16)).ravel()
-    right = (np.arange(12)[:, None] * 16 + (np.arange(16) + 1) % 16).ravel()
-    return center + radius * points.reshape(-1, 3), np.stack([here, here + 16, right + 16, right], axis=1)
-
-
-def _landmarks(flat):
-    """68 vertices near the places of a face."""
-    jaw = [(8 * np.sin(a) * 0.95, 1 - 9 * np.cos(a)) for a in np.linspace(-1.5, 1.5, 17)]
-    brows = [(x, 6) for x in (-5, -4.3, -3.6, -2.6, -1.6, 1.6, 2.6, 3.6, 4.3, 5)]
-    nose = [(0, y) for y in (3.5, 2.2, 1, 0)] + [(x, -1) for x in (-1.2, -0.6, 0, 0.6, 1.2)]
-    eyes = [(s * 3 + x, 3.5 + y) for s in (-1, 1) for x, y in
-            ((-1.6, 0), (-0.6, 0.9), (0.6, 0.9), (1.6, 0), (0.6, -0.9), (-0.6, -0.9))]
-    lips = [(3 * np.cos(a), -4 + 1.6 * np.sin(a)) for a in np.pi - np.arange(12) * np.pi / 6]
-    lips += [(2.6 * np.cos(a), -4 + np.sin(a)) for a in np.pi - np.arange(8) * np.pi / 4]
-    wanted = np.array(jaw + brows + nose + eyes + lips)
-    inner = np.abs(flat[:, 0]) <= 7.8
-    distance = np.linalg.norm(wanted[:, None] - flat[None], axis=2) + 99 * ~inner
-    return distance.argmin(axis=1)
+from tests.tiny_ict import EXPRESSIONS, TinyFace
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,27 @@ def _landmarks(options):
              float(np.median(noise)))
 
 
+def _clip(options):
+    from facegcn.animation import sample_clip, write_clip
+
+    check_writable(options.output)
+    clip = sample_clip(options.frame_rate)
+    write_clip(options.output, clip)
+    log.info("%s: %.1f seconds, %d frames, %d named expressions and the head's rotation", options.output, clip.duration,
+             len(clip.times), len(clip.names))
+
+
+def _frame_rate(text):
+    """A frame rate that a clip of seconds can have."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1 <= rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
+    return rate
+
+
 def _recognizer(options):
     from facegcn.identity.recognizers import ARCHITECTURES, convert_recognizer
 
@@ -212,6 +233,14 @@ COMMANDS = {
          ("--count", {"type": int, "default": 1000, "metavar": "N",
                       "help": "made portraits to learn from (default %(default)s)"}),
          ("--workers", {"type": int, "default": 2, "metavar": "N", "help": "threads (default %(default)s)"}))),
+    "clip": Command(
+        _clip, "write a sample animation (CSV of ARKit weights)",
+        "Writes a six-second clip made here: blinks, a smile, the jaw, vowels, brows, gaze, a nod and a turn. "
+        "docs/animation.md describes the format.",
+        (("--output", {"default": "clip.csv", "metavar": "FILE.csv", "help": "where it is written (default "
+                       "%(default)s)"}),
+         ("--frame-rate", {"type": _frame_rate, "default": 30.0, "metavar": "N",
+                           "help": "frames a second (default %(default)g)"}))),
     "light-cnn": _recognizer_command(
         "light-cnn", "LightCNN-29", "LightCNN_29Layers_checkpoint.pth.tar",
         "the checkpoint of LightCNN-29 or LightCNN-29 v2 from https://github.com/AlfredXiangWu/LightCNN"),

@@ -2,7 +2,8 @@
 
 What changes on the way: centimetre to decimetre; only the chosen region is kept; eyeball fronts
 close the eyes and a recessed surface the mouth; the bases are re-orthogonalised on what is kept
-and scaled to standard deviations; optionally one step of Loop subdivision; colours are added.
+and scaled to standard deviations, while the expressions also stay by name; optionally one step of
+Loop subdivision; colours are added.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import scipy.sparse
 
 from facegcn.assets import ict_albedo
 from facegcn.assets.converters import converter_version
+from facegcn.assets.ict_blendshapes import arkit_mixture, eyes_turned
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
+from facegcn.assets.ict_parts import face_parts
 from facegcn.assets.ict_source import LAYOUT, IctSource, Layout, read_source
 from facegcn.assets.mouth_patch import mouth_patch
 from facegcn.errors import UserError
@@ -25,6 +28,7 @@ REGIONS = ("narrow", "face")
 
 _DECIMETRE = 0.1  # per unit of ICT-FaceKit
 _MOUTH_DEPTH = 0.09  # the mouth's surface lies this far behind the lips, decimetre
+_TEETH_DEPTH = 0.35  # and this much further where there are teeth to be seen, decimetre
 _EYE_UV_SHARE = 0.75  # of the width and height of the eye's hole in the texture
 _MIRROR_TOLERANCE = 2e-3  # decimetre
 _SPREAD = 0.25  # standard deviation of an expression's activation, which ICT-FaceKit lets run from 0 to 1
@@ -51,18 +55,24 @@ def convert_ict(source: str, albedo: str | None = None, region: str = "narrow", 
     if region not in REGIONS or subdivide not in (0, 1):
         raise UserError(f"--region is one of {', '.join(REGIONS)} and --subdivide is 0 or 1, "
                         f"got {region} and {subdivide}")
-    mesh = close_mouth(cut(read_source(source, layout), region))
+    read = read_source(source, layout)
+    mesh = close_mouth(cut(read, region))
     # before the subdivision, so that coefficients mean the same with and without it
-    mesh.identity, mesh.expression = orthogonal_basis(mesh.identity), orthogonal_basis(mesh.expression)
+    modes, basis = mesh.identity, orthogonal_basis(mesh.identity)
+    mesh.identity, mesh.expression = basis, orthogonal_basis(mesh.expression)
     skin = ict_albedo.skin_colors(mesh, albedo)
     if subdivide:
         mesh, skin = refine(mesh, skin)
+    parts = None if read.parts is None or not mesh.blendshape_names else face_parts(
+        read.parts, read.expression_names, mesh, modes, basis, _DECIMETRE)
     mean_albedo, albedo_basis = ict_albedo.complete(mesh, skin)
     return MorphableModel(
         mean_shape=mesh.vertices, id_basis=mesh.identity, exp_basis=mesh.expression, mean_albedo=mean_albedo,
         albedo_basis=albedo_basis, triangles=mesh.triangles, landmarks=mesh.landmarks,
         skin_index=np.flatnonzero((mesh.kind == SKIN) & seen_from_front(mesh.vertices, mesh.triangles)),
-        symmetry_pairs=mirror_pairs(mesh.vertices, _MIRROR_TOLERANCE), uv=mesh.uv, made_by=converter_version("ict"))
+        symmetry_pairs=mirror_pairs(mesh.vertices, _MIRROR_TOLERANCE), uv=mesh.uv, made_by=converter_version("ict"),
+        blendshapes=mesh.blendshapes if mesh.blendshape_names else None, blendshape_names=mesh.blendshape_names,
+        parts=parts)
 
 
 # -------------------------------------------------------------------- steps
@@ -84,12 +94,15 @@ def cut(source: IctSource, region: str) -> FaceMesh:
     vertices = source.mean[kept].astype(np.float64) * _DECIMETRE
     spread = activation_spread(source.expression_names)
     eye = source.eye[kept]
+    names, mixture = arkit_mixture(source.expression_names)
+    shapes = eyes_turned(source.expression[kept] @ mixture * _DECIMETRE, names, vertices, eye)
     return FaceMesh(
         vertices=vertices, triangles=mirrored_diagonals(vertices, triangles[(triangles >= 0).all(axis=1)]),
         identity=source.identity[kept] * _DECIMETRE,
         expression=source.expression[kept] @ spread * _DECIMETRE,
         kind=np.where(eye, EYE, SKIN), source_index=np.where(eye, -1, kept), landmarks=landmarks,
-        uv=None if source.uv is None else _with_eye_uv(source.uv[kept], vertices, eye, landmarks))
+        uv=None if source.uv is None else _with_eye_uv(source.uv[kept], vertices, eye, landmarks),
+        blendshapes=shapes, blendshape_names=names, recess=np.zeros(len(kept)))
 
 
 def activation_spread(names: list[str]) -> np.ndarray:
@@ -142,6 +155,7 @@ def close_mouth(mesh: FaceMesh) -> FaceMesh:
     count = len(patch.depth)
     result = mesh.mapped(scipy.sparse.vstack([scipy.sparse.identity(len(mesh.vertices)), patch.matrix], format="csr"))
     result.vertices[-count:, 2] -= _MOUTH_DEPTH * patch.depth
+    result.recess[-count:] = _TEETH_DEPTH * patch.depth
     triangles = np.vstack([mesh.triangles, mirrored_diagonals(result.vertices, patch.triangles)])
     result.triangles = triangles
     result.kind = np.concatenate([mesh.kind, np.full(count, MOUTH)])

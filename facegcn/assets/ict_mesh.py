@@ -21,6 +21,9 @@ class FaceMesh:
         source_index: (N,) index among ICT-FaceKit's vertices of the skin, -1 for others.
         landmarks: (68,).
         uv: (N, 2) or None.
+        blendshapes: (N, 3, A) displacement by each named expression, full activation.
+        blendshape_names: their A names.
+        recess: (N,) decimetre by which each vertex goes back where there are teeth behind it.
     """
 
     vertices: np.ndarray
@@ -31,14 +34,18 @@ class FaceMesh:
     source_index: np.ndarray
     landmarks: np.ndarray
     uv: np.ndarray | None
+    blendshapes: np.ndarray
+    blendshape_names: tuple[str, ...]
+    recess: np.ndarray
 
     def mapped(self, matrix) -> FaceMesh:
         """Positions, bases and texture coordinates mapped by a sparse matrix (M, N); the rest as it is."""
         def to_new(values):
-            return (matrix @ values.reshape(len(values), -1)).reshape((-1,) + values.shape[1:])
+            return (matrix @ values.reshape(len(values), -1)).reshape((matrix.shape[0],) + values.shape[1:])
 
         return FaceMesh(to_new(self.vertices), self.triangles, to_new(self.identity), to_new(self.expression),
-                        self.kind, self.source_index, self.landmarks, None if self.uv is None else to_new(self.uv))
+                        self.kind, self.source_index, self.landmarks, None if self.uv is None else to_new(self.uv),
+                        to_new(self.blendshapes), self.blendshape_names, to_new(self.recess))
 
 
 def orthogonal_basis(modes: np.ndarray) -> np.ndarray:

@@ -35,6 +35,8 @@ class Layout:
         face: the face with ears and the front of the neck is 0..face-1.
         skin_faces: the first so many faces of the files are the skin's.
         eyeballs: the outer shells (sclera and cornea in one) of the left and the right eye.
+        parts: (name, first, stop) of what a face can carry beside its surface; the iris inside the opaque shell of an
+            eye is not among them.
     """
 
     total: int = 26719
@@ -42,9 +44,32 @@ class Layout:
     face: int = 9409
     skin_faces: int = 9230
     eyeballs: tuple = ((21451, 22221), (23021, 23791))
+    parts: tuple = (("eyeballLeft", 21451, 22221), ("eyeballRight", 23021, 23791), ("gumsAndTongue", 14062, 17039),
+                    ("upperTeeth", 17039, 19247), ("lowerTeeth", 19247, 21451))
 
 
 LAYOUT = Layout()
+
+
+@dataclass
+class IctParts:
+    """Meshes beside the skin, in the source's unit; M vertices of Q parts.
+
+    Attributes:
+        names: Q.
+        of: (M,) int32, the part that each vertex belongs to.
+        vertices: (M, 3) float32.
+        triangles: (T, 3) int32 into ``vertices``.
+        identity: (M, 3, Ki) float32.
+        expression: (M, 3, Ke) float32.
+    """
+
+    names: tuple
+    of: np.ndarray
+    vertices: np.ndarray
+    triangles: np.ndarray
+    identity: np.ndarray
+    expression: np.ndarray
 
 
 @dataclass
@@ -61,6 +86,7 @@ class IctSource:
         narrow: number of the skin vertices that belong to the frontal face; they come first.
         landmarks: (68,) int32, Multi-PIE (iBUG) order.
         uv: (n, 2) float32 texture coordinates, NaN where there are none, or None.
+        parts: eyeballs, teeth, gums and tongue, or None: an extract has none.
     """
 
     mean: np.ndarray
@@ -72,6 +98,7 @@ class IctSource:
     narrow: int
     landmarks: np.ndarray
     uv: np.ndarray | None
+    parts: IctParts | None = None
 
 
 def read_source(path: str, layout: Layout = LAYOUT) -> IctSource:
@@ -114,11 +141,16 @@ def read_checkout(folder: str, layout: Layout = LAYOUT) -> IctSource:
     if not np.array_equal(kept[:layout.face], np.arange(layout.face)):
         raise UserError(f"{folder}/{_NEUTRAL}: its faces leave out vertices of the skin; {WHERE_FROM}")
     files = identities + [f"{n}.obj" for n in expressions]
-    modes = np.stack([_read_vertices(os.path.join(folder, n), layout)[kept] - neutral[kept]
+    names, of, beside, part_triangles = _select_parts(quads, layout)
+    used = np.concatenate([kept, beside])
+    modes = np.stack([_read_vertices(os.path.join(folder, n), layout)[used] - neutral[used]
                       for n in tqdm(files, desc="ICT-FaceKit", unit="file")], axis=2).astype(np.float32)
+    of_parts, modes = modes[len(kept):], modes[:len(kept)]
+    parts = IctParts(names, of, neutral[beside].astype(np.float32), part_triangles, of_parts[..., :len(identities)],
+                     of_parts[..., len(identities):]) if names else None
     uv = None if texture is None else np.where(eye[:, None], np.nan, texture[kept]).astype(np.float32)
     return IctSource(neutral[kept].astype(np.float32), modes[..., :len(identities)], modes[..., len(identities):],
-                     expressions, triangles, eye, layout.narrow, landmarks, uv)
+                     expressions, triangles, eye, layout.narrow, landmarks, uv, parts)
 
 
 def _check_range(path, name, index, count):
@@ -190,9 +222,30 @@ def _read_neutral(path, layout):
     return vertices, None if np.isnan(texture).all() else texture, [[v for v, _ in face] for face in faces]
 
 
+def _fans(faces):
+    """Triangles of polygons."""
+    return np.array([(f[0], f[k], f[k + 1]) for f in faces for k in range(1, len(f) - 1)])
+
+
+def _select_parts(faces, layout):
+    """Names of the parts, part of each vertex, these vertices, and their triangles renumbered."""
+    fans, names, ids, triangles, first = _fans(faces), [], [], [], 0
+    for name, start, stop in layout.parts:
+        own = fans[((start <= fans) & (fans < stop)).all(axis=1)]
+        if len(own):
+            kept = np.unique(own)
+            names.append(name)
+            ids.append(kept)
+            triangles.append(np.searchsorted(kept, own) + first)
+            first += len(kept)
+    of = np.repeat(np.arange(len(ids)), [len(kept) for kept in ids]).astype(np.int32)
+    return (tuple(names), of, np.concatenate(ids or [np.zeros(0, np.int64)]),
+            np.concatenate(triangles or [np.zeros((0, 3))]).astype(np.int32))
+
+
 def _select(vertices, faces, layout):
     """Skin and the front of the eyeballs: kept vertices, their triangles renumbered, eye flags."""
-    fans = np.array([(f[0], f[k], f[k + 1]) for f in faces for k in range(1, len(f) - 1)])
+    fans = _fans(faces)
     lowest, highest = fans.min(axis=1), fans.max(axis=1)
     skin = np.arange(len(fans)) < sum(len(f) - 2 for f in faces[:layout.skin_faces])
     eyeball = np.any([(first <= lowest) & (highest < stop) for first, stop in layout.eyeballs], axis=0)
