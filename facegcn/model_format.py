@@ -54,15 +54,20 @@ PART_ARRAYS = {
     "part_colors": ArrayFormat(("M", 3)), "part_identity": ArrayFormat(("Q", 4, 3, "Ki")),
     "part_blendshapes": ArrayFormat(("M", 3, "A")), "part_replaces": ArrayFormat(("R",), index=True),
     "part_recess": ArrayFormat(("N",))}
+#: Where the surface lies in a texture (``texture_layout.TextureLayout``): all of these, or none.
+TEXTURE_ARRAYS = {
+    "texture_uv": ArrayFormat(("V", 2)), "texture_triangles": ArrayFormat(("F", 3), index=True),
+    "texture_vertices": ArrayFormat(("V",), index=True)}
 #: Which arrays give the lengths that others must have.
-_LENGTHS = {"N": ("mean_shape", 0), "Ki": ("id_basis", 2), "A": ("blendshape_names", 0), "Q": ("part_names", 0),
-            "M": ("part_of", 0)}
+_LENGTHS = {"N": ("mean_shape", 0), "F": ("triangles", 0), "Ki": ("id_basis", 2), "A": ("blendshape_names", 0),
+            "Q": ("part_names", 0), "M": ("part_of", 0), "V": ("texture_vertices", 0)}
 #: Optional arrays that go together: the array, and how to do without.
 _GROUPS = ((EMBEDDING_ARRAYS, "leave all arrays 'dense_...' out; they are then learnt on first use, or with\n"
                               "  python -m facegcn.assets landmarks --model FILE"),
            (BLENDSHAPE_ARRAYS, "give both, or leave both out"),
-           (PART_ARRAYS, "give all arrays 'part_...', or leave them all out"))
-_OPTIONAL = EMBEDDING_ARRAYS | BLENDSHAPE_ARRAYS | PART_ARRAYS
+           (PART_ARRAYS, "give all arrays 'part_...', or leave them all out"),
+           (TEXTURE_ARRAYS, "leave all arrays 'texture_...' out; a layout is then made on first use"))
+_OPTIONAL = EMBEDDING_ARRAYS | BLENDSHAPE_ARRAYS | PART_ARRAYS | TEXTURE_ARRAYS
 _BASES = ("id_basis", "exp_basis", "albedo_basis", "blendshapes", "part_blendshapes")  # most of a file's bytes
 MADE_BY = "made_by"  # optional text: which converter, in which version, wrote the file
 
@@ -74,7 +79,7 @@ _SAME_LANDMARKS = LANDMARK_COUNT // 2  # more than half on one vertex with other
 _BRIGHTEST_FRACTION = 2.0  # a mean albedo that nowhere exceeds it is meant from 0 to 1, or from -1 to 1
 _BRIGHTEST = 512.0  # levels; twice white: 16-bit colours, or components that are already added up
 _MIX_ERROR = 1e-3  # of barycentric weights
-_NEW_EMBEDDING = _GROUPS[0][1]
+_NEW_EMBEDDING, _NEW_TEXTURE = _GROUPS[0][1], _GROUPS[3][1]
 _LARGEST_STEP = 1.0  # decimetre that one standard deviation may move a vertex: half the width of a face
 
 
@@ -164,7 +169,7 @@ def check_headers(headers: Mapping[str, tuple[tuple, np.dtype]]) -> None:
 
 def check_values(arrays: Mapping[str, np.ndarray]) -> None:
     """Checks that vertex numbers are whole and in range, and that values are finite in single precision; likewise of
-    the landmark embedding, of named expressions and of parts, where there are any.
+    the landmark embedding, of named expressions, of parts and of the texture layout, where there are such.
 
     Raises:
         ModelFileError: names the first array that is not so.
@@ -189,6 +194,8 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
         _check_blendshape_names([str(name) for name in arrays["blendshape_names"]])
     if "part_names" in arrays:
         _check_parts(arrays)
+    if set(TEXTURE_ARRAYS) <= set(arrays):
+        _check_texture(arrays)
 
 
 def _check_finite(name, array):
@@ -235,6 +242,20 @@ def _check_parts(arrays):
         if array.size and ((array != np.round(array)).any() or not 0 <= array.min() <= array.max() < count):
             raise ModelFileError(f"array '{name}' must hold whole numbers from 0 to {count - 1}, has "
                                  f"{array.min():g} to {array.max():g}")
+
+
+def _check_texture(arrays):
+    """Coordinates in [0, 1], and texture triangles that are the model's."""
+    for name in TEXTURE_ARRAYS:
+        _check_finite(name, arrays[name])
+    uv, corners, vertices = (arrays[name] for name in TEXTURE_ARRAYS)
+    if uv.size and not 0 <= uv.min() <= uv.max() <= 1:
+        raise ModelFileError(f"array 'texture_uv' runs from {uv.min():.3g} to {uv.max():.3g}, expected 0 to 1: "
+                             + _NEW_TEXTURE)
+    fits = len(uv) == len(vertices) and corners.shape == arrays["triangles"].shape and \
+        corners.size and 0 <= corners.min() <= corners.max() < len(uv)
+    if not fits or (vertices[corners.astype(np.int64)] != arrays["triangles"]).any():
+        raise ModelFileError(f"texture_vertices[texture_triangles] are not the model's triangles: {_NEW_TEXTURE}")
 
 
 # ---------------------------------------------------------------- conventions

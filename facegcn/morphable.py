@@ -24,12 +24,14 @@ from facegcn.model_format import (
     EMBEDDING_ARRAYS,
     MADE_BY,
     PART_ARRAYS,
+    TEXTURE_ARRAYS,
     check_conventions,
     check_headers,
     check_values,
     read_model_file,
 )
 from facegcn.surface_points import LandmarkEmbedding
+from facegcn.texture_layout import TextureLayout
 
 LIGHTING_COEFFICIENTS = 27  # 9 spherical harmonics for each of 3 channels
 
@@ -79,6 +81,7 @@ class MorphableModel:
         blendshapes: optional (N, 3, A) float32, decimetre, displacement by each named expression at full activation.
         blendshape_names: A of ``blendshapes.ARKIT_NAMES``; () where there are none.
         parts: eyeballs, teeth, gums and tongue, or None; only beside blendshapes.
+        texture: where its surface lies in a texture, or None where no layout was made yet.
 
     A basis may have no components: (N, 3, 0).
 
@@ -101,12 +104,14 @@ class MorphableModel:
     blendshapes: np.ndarray | None = None
     blendshape_names: tuple[str, ...] = ()
     parts: FaceParts | None = None
+    texture: TextureLayout | None = None
 
     def __post_init__(self):
         arrays = {name: np.asarray(getattr(self, name)) for name in ARRAYS if getattr(self, name) is not None}
         embedded = {name: np.asarray(array) for name, array in self._embedding_arrays().items()}
         named, beside = self._blendshape_arrays(), self._part_arrays()
-        checked = {**arrays, **embedded, **named, **beside}
+        laid = {name: np.asarray(array) for name, array in self._texture_arrays().items()}
+        checked = {**arrays, **embedded, **named, **beside, **laid}
         check_headers({name: (array.shape, array.dtype) for name, array in checked.items()})
         check_values(checked)
         for name, array in arrays.items():
@@ -118,6 +123,8 @@ class MorphableModel:
             self.blendshape_names = tuple(str(name) for name in self.blendshape_names)
         if beside:
             self.parts = _parts(beside)
+        if laid:
+            self.texture = _texture({name: _stored(laid[name], TEXTURE_ARRAYS[name]) for name in laid})
         self._centroid = self.mean_shape.mean(axis=0)
 
     # ---------------------------------------------------------------- sizes
@@ -140,8 +147,8 @@ class MorphableModel:
     @functools.cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ for models that differ in any array. Some do not count, since
-        nothing that is trained, fitted or kept depends on them: the embedding, which is learnt from the others on
-        demand, and the named expressions and parts, which only animate what was reconstructed."""
+        nothing that is trained, fitted or kept depends on them: embedding and texture layout, which are made from the
+        others on demand, and the named expressions and parts, which only animate what was reconstructed."""
         return files.digest(*(name if getattr(self, name) is None else getattr(self, name) for name in ARRAYS))
 
     @property
@@ -183,7 +190,8 @@ class MorphableModel:
 
     # ---------------------------------------------------------------- files
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, ``uv`` where there is one; the embedding's, named expressions' and parts' aside."""
+        """The arrays by name, ``uv`` where there is one; those of the embedding, named expressions, parts and texture
+        layout aside."""
         return {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
 
     def _embedding_arrays(self) -> dict[str, np.ndarray]:
@@ -203,11 +211,17 @@ class MorphableModel:
             return {}
         return {name: np.asarray(getattr(self.parts, name.removeprefix("part_"))) for name in PART_ARRAYS}
 
+    def _texture_arrays(self) -> dict[str, np.ndarray]:
+        """The texture layout's arrays by their names in a file; {} where there is none."""
+        if self.texture is None:
+            return {}
+        return {name: getattr(self.texture, name.removeprefix("texture_")) for name in TEXTURE_ARRAYS}
+
     def save(self, path: str) -> None:
         """Writes the model as a compressed ``.npz``, whole. Raises OSError as ``files.written_whole``."""
         made_by = {MADE_BY: np.array(self.made_by)} if self.made_by else {}
         files.write_npz(path, {**self.arrays(), **self._embedding_arrays(), **self._blendshape_arrays(),
-                               **self._part_arrays(), **made_by})
+                               **self._part_arrays(), **self._texture_arrays(), **made_by})
 
     @classmethod
     def load(cls, path: str) -> MorphableModel:
@@ -224,9 +238,10 @@ class MorphableModel:
         beside = {name: arrays.pop(name) for name in PART_ARRAYS if name in arrays}
         if "blendshape_names" in arrays:
             arrays["blendshape_names"] = tuple(arrays["blendshape_names"].tolist())
+        laid = {name: arrays.pop(name) for name in TEXTURE_ARRAYS if name in arrays}
         try:
             model = cls(**arrays, made_by=made_by, embedding=_embedding(embedded) if embedded else None,
-                        parts=_parts(beside) if beside else None)
+                        parts=_parts(beside) if beside else None, texture=_texture(laid) if laid else None)
             model.check_conventions()
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
@@ -252,6 +267,11 @@ def _parts(arrays) -> FaceParts:
     stored = {name: tuple(array.tolist()) if PART_ARRAYS[name].text else _stored(array, PART_ARRAYS[name])
               for name, array in arrays.items()}
     return FaceParts(**{name.removeprefix("part_"): array for name, array in stored.items()})
+
+
+def _texture(arrays) -> TextureLayout:
+    """From arrays by their names in a file."""
+    return TextureLayout(**{name.removeprefix("texture_"): array for name, array in arrays.items()})
 
 
 def _combine(basis: np.ndarray, coefficients) -> tf.Tensor:

@@ -15,6 +15,7 @@ ARROWS = {
     "core": {"backends"},
     "backends": set(),
     "mesh": set(),
+    "texture": {"backends"},
     "networks": set(),
     "photos": set(),
     "portraits": set(),
