@@ -1,7 +1,7 @@
 """Trains the face reconstruction, or reconstructs photos.
 
     python main.py --mode train [--config configs/demo.yaml] [--stage all|rec|render]
-    python main.py --mode test  [--input PHOTO_OR_FOLDER] [--output FOLDER]
+    python main.py --mode test  [--input PHOTO_OR_FOLDER_OR_FILM] [--output FOLDER]
 
 Without --config this is the demo world, which needs no file from elsewhere.
 """
@@ -16,6 +16,8 @@ from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
 from facegcn.errors import UserError, guarded, log
 
+TEXTURE_SIZE = 2048  # texels a side
+LARGEST_REPORT = 500  # faces of a report.html
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
 
@@ -29,11 +31,17 @@ def parse_arguments(arguments=None):
     add("--stage", default="all", choices=("all", "rec", "render"),
         help="train the regressor (rec), the texture networks (render), or what is missing (all)")
     add("--restore", action="store_true", help="continue the latest run of this name and network")
-    add("--input", help="test: a photo or a folder; default: the held-out packed images")
+    add("--input", help="test: a photo, a folder or a film; default: the held-out packed images")
     add("--output", help="test: folder of the results (default results/<run name>)")
     add("--segmented", action="store_true", help="test: the --input images are aligned crops, their alpha the skin")
     add("--face", metavar="N|largest|center", help="test: which of several faces of an --input photo; numbers count "
         "from the left, from 1 (default largest)")
+    add("--person", action="store_true", help="test: all photos show one person, who gets one shape and one skin")
+    add("--texture", metavar="SIZE", help="test: texels a side of the texture images, 1024, 2048 or 4096; none = no "
+        "textures and what shows them (default 2048 for --input, else none)")
+    add("--animate", metavar="CLIP.csv", help="test: also each face animated, as GLB, by a clip of ARKit weights")
+    add("--views", action="store_true", help="test: also a strip of each face turned and in other light")
+    add("--turntable", choices=("gif", "mp4", "webm"), help="test: also a film of each face turning")
     for name, kind, text in (
             ("name", str, "data set name"), ("suffix", str, "suffix of the run folder's name"),
             ("model", str, "texture network: resnet or normal"), ("root_dir", str, "data folder"),
@@ -173,11 +181,17 @@ def test(config: Config, args) -> int:
     from facegcn.identity.recognizers import load_recognizers
     from facegcn.photos import litert
     from facegcn.photos.choosing import LARGEST, face_choice
+    from facegcn.photos.frames import is_film
+    from facegcn.reconstruction.face import FaceTools
     from facegcn.reconstruction.jobs import PhotosAhead
+    from facegcn.reconstruction.person_files import PersonReconstructor
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.results import log_summary, prepare_output
+    from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
 
+    if args.input is not None and is_film(args.input):
+        return _test_film(config, args)
     if args.face is not None and (args.input is None or args.segmented):
         raise UserError("--face chooses among the faces of photos: it goes with --input, and not with --segmented")
     face = face_choice(LARGEST if args.face is None else args.face)
@@ -187,14 +201,85 @@ def test(config: Config, args) -> int:
     output = os.path.join("results", config.run_name) if args.output is None else args.output
     prepare_output(output, args.input)
     morphable, recognizers = load_morphable(config), load_recognizers(config)
+    size, wanted = _wanted(args, morphable)
     config, run = find_trained(config, morphable)
     jobs = _jobs(config, paths, morphable, args.segmented, face)
     with PhotosAhead(jobs, config.test_batch_size) as photos:  # the first are read while the networks are built
         face_model, fitter = load_trained(config, morphable, run)
-        reconstructor = Reconstructor(face_model, output, fitter, recognizers, args.debug, config.detail)
+        tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
+        kind = PersonReconstructor if args.person else Reconstructor
+        reconstructor = kind(face_model, output, fitter, recognizers, args.debug, config.detail, tools, wanted)
         rows = reconstructor.run(photos)
-    log_summary(rows, jobs, output, reconstructor.overview)
-    return 0 if any(job.written for job in jobs) else 1
+    log_summary(rows, jobs, output, reconstructor.overview, [reconstructor.name] if args.person else [])
+    written = sum(job.written for job in jobs)
+    if written:
+        _report(output, written, morphable, config, run)
+    return 0 if written else 1
+
+
+def _test_film(config: Config, args) -> int:
+    """Reconstructs the person of a film, who moves."""
+    from facegcn.assets.worlds import load_morphable
+    from facegcn.photos import litert
+    from facegcn.photos.frames import open_film
+    from facegcn.reconstruction.face import FaceTools
+    from facegcn.reconstruction.results import prepare_output
+    from facegcn.reconstruction.video import reconstruct_video
+    from facegcn.texture.layout import ensure_layout
+    from model import find_trained, load_trained
+
+    for flag in ("face", "segmented", "person", "animate"):
+        if getattr(args, flag):
+            raise UserError(f"--{flag} is for photos: leave it out with a film")
+    litert.check()
+    film = open_film(args.input)
+    output = os.path.join("results", config.run_name) if args.output is None else args.output
+    prepare_output(output, args.input)
+    morphable = load_morphable(config)
+    size, wanted = _wanted(args, morphable)
+    config, run = find_trained(config, morphable)
+    face_model, fitter = load_trained(config, morphable, run)
+    tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
+    reconstruct_video(config, face_model, fitter, tools, film, output, wanted)
+    _report(output, 1, morphable, config, run)
+    return 0
+
+
+def _report(output, written, morphable, config, run) -> None:
+    """Writes ``report.html``, where that is not too much for one page."""
+    from facegcn.reconstruction.report_page import write_report
+
+    if written > LARGEST_REPORT:
+        log.info("no report.html: %d faces are more than a page of %d", written, LARGEST_REPORT)
+        return
+    about = {"config": config.name, "run": run.path if run else "none: starting weights"}
+    log.info("every face to turn, light and move: %s", write_report(output, morphable, about))
+
+
+def _wanted(args, morphable):
+    """Texels a side of textures, and ``face_files.Wanted``; checked before anything long begins."""
+    from facegcn.animation import read_clip
+    from facegcn.reconstruction.face import check_texture_size
+    from facegcn.reconstruction.face_files import Wanted
+
+    asked = args.texture or (str(TEXTURE_SIZE) if args.input is not None else "none")
+    textured = asked != "none"
+    if textured and not asked.isdecimal():
+        raise UserError(f"--texture {asked}: give the texels a side, such as {TEXTURE_SIZE}, or none")
+    size = int(asked) if textured else TEXTURE_SIZE
+    check_texture_size(size)
+    for flag in ("animate", "views", "turntable"):
+        if getattr(args, flag) and not textured:
+            raise UserError(f"--{flag} shows the texture: it does not go with --texture none, and without --input "
+                            f"it needs --texture {TEXTURE_SIZE}")
+    clip = None if args.animate is None else read_clip(args.animate)
+    if clip is not None:
+        if morphable.blendshapes is None:
+            raise UserError("--animate needs a face model with named expressions, and this one has none: convert "
+                            "ICT-FaceKit (python -m facegcn.assets ict --source ...) and use configs/ict.yaml")
+        if lost := clip.lost(morphable.blendshape_names):
+            log.warning("--animate %s: this face model has no %s; the rest moves", args.animate, ", ".join(lost))
+    return size, Wanted(textured, clip, args.views, args.turntable or "")
 
 
 def _photos(given: str) -> list[str]:

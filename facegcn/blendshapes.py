@@ -26,7 +26,8 @@ ARKIT_NAMES = (
 _MILLIMETRES = 100.0  # in a decimetre
 _RIDGE = 1e-2  # of a shape's own energy: what its full activation costs
 _STILL = 1e-6  # of the largest displacement: less is no movement
-_CORNERS = 1e-10  # of the gradient's scale: smaller ones are zero
+_CORNERS = 1e-10  # of weights, and of the gradient's scale: smaller ones are zero
+_MOST_EXCHANGES = 20  # times the number of unknowns; only rounding makes so many
 _BLOCK_TRIES = 3  # exchanges of all misfits at once without progress, before they are exchanged one at a time
 
 
@@ -143,7 +144,7 @@ def bounded_minimum(matrix: np.ndarray, vector: np.ndarray, state: np.ndarray | 
     state = np.full(len(vector), -1) if state is None else state.copy()
     tolerance = _CORNERS * np.abs(vector).max(initial=1.0)
     fewest, tries = len(vector) + 1, _BLOCK_TRIES
-    while True:
+    for _ in range(_MOST_EXCHANGES * len(vector)):
         free = state == 0
         weights = (state == 1).astype(np.float64)
         if free.any():
@@ -151,11 +152,11 @@ def bounded_minimum(matrix: np.ndarray, vector: np.ndarray, state: np.ndarray | 
                                             vector[free] - matrix[np.ix_(free, ~free)] @ weights[~free])
         gradient = matrix @ weights - vector
         after = state.copy()
-        after[free & (weights < 0)], after[free & (weights > 1)] = -1, 1
+        after[free & (weights < -_CORNERS)], after[free & (weights > 1 + _CORNERS)] = -1, 1
         after[(state == -1) & (gradient < -tolerance) | (state == 1) & (gradient > tolerance)] = 0
         misplaced = np.flatnonzero(after != state)
         if not misplaced.size:
-            return np.clip(weights, 0.0, 1.0), state
+            break
         if misplaced.size < fewest:
             fewest, tries = misplaced.size, _BLOCK_TRIES
         elif tries:
@@ -163,3 +164,4 @@ def bounded_minimum(matrix: np.ndarray, vector: np.ndarray, state: np.ndarray | 
         else:
             misplaced = misplaced[-1:]
         state[misplaced] = after[misplaced]
+    return np.clip(weights, 0.0, 1.0), state

@@ -156,28 +156,54 @@ class FaceModel:
             ``skin_mask`` (B, H, W, 1) without its border, ``coarse_render``, ``fine_render``
             (B, H, W, 4): RGB in [-1, 1] on -1, coverage 0 / 1.
         """
+        outputs = self.look(rgba, coeff, visibility, coarse)
+        outputs["fine_texture"] = self.fine_texture(outputs, embedding, training)
+        self.draw_fine(outputs, coeff)
+        return outputs
+
+    def look(self, rgba, coeff, visibility=None, coarse=None):
+        """What a photo shows of the coarse face.
+
+        Args:
+            rgba, coeff, visibility, coarse: as for ``reconstruct``.
+
+        Returns:
+            the dict of ``coarse`` with ``projected_color`` and ``skin_mask``, as ``reconstruct`` describes them, and,
+            with ``delit``, ``seen_texture`` (B, N, 3): the de-lit colours in [-1, 1], 0 where nothing is seen.
+        """
         outputs = self.coarse(coeff) if coarse is None else dict(coarse)
         visible = self._visible(outputs, visibility or self.visibility)
         outputs["skin_mask"] = mask = eroded_mask(tf.convert_to_tensor(rgba, tf.float32)[..., 3:], self.erosion)
-        sampled, seen = self._seen(outputs, rgba, visible, mask)
-        outputs["projected_color"] = sampled
+        outputs["projected_color"], seen = self._seen(outputs, rgba, visible, mask)
+        if seen is not None:
+            outputs["seen_texture"] = seen
+        return outputs
+
+    def fine_texture(self, outputs, embedding=None, training=False):
+        """Fine albedo (B, N, 3) in [-1, 1] of what ``look`` found; the texture network's, else the completed one.
+
+        Args:
+            outputs: with ``coarse_texture``, ``projected_color`` and, with ``delit``, ``seen_texture``.
+            embedding, training: as for ``reconstruct``.
+        """
+        sampled, seen = outputs["projected_color"], outputs.get("seen_texture")
         if self.texture_network is not None:
             known = self._refiner_input(outputs, sampled, seen)
             fine = self.texture_network([tf.convert_to_tensor(embedding), known], training=training)
-            if not training:
-                fine = self._believed(fine, outputs["coarse_texture"], known, sampled[..., 3])
-            outputs["fine_texture"] = fine
-        elif self.delit:
-            outputs["fine_texture"] = self._completion(outputs["coarse_texture"], seen, sampled[..., 3])
-        else:
-            outputs["fine_texture"] = outputs["coarse_texture"]
-        light = outputs["shading"]
+            return fine if training else self._believed(fine, outputs["coarse_texture"], known, sampled[..., 3])
+        if self.delit:
+            return self._completion(outputs["coarse_texture"], seen, sampled[..., 3])
+        return outputs["coarse_texture"]
+
+    def draw_fine(self, outputs, coeff) -> None:
+        """Adds the light, colours and picture of the fine face to outputs that hold ``fine_texture``, of coefficients
+        (B, K)."""
+        light, sampled = outputs["shading"], outputs["projected_color"]
         if self.relight:
             gamma = fit_light(outputs["fine_texture"] * 0.5 + 0.5, outputs["normals"], seen_colors01(sampled),
                               sampled[..., 3], tf.convert_to_tensor(self.morphable.split(coeff).gamma))
             light = outputs["fine_shading"] = shading(outputs["normals"], gamma)
         self._draw(outputs, "fine", light)
-        return outputs
 
     def _believed(self, fine, coarse, known, trust):
         """The network's albedo (B, N, 3) as far as its additions are believed outside training."""

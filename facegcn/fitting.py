@@ -19,7 +19,7 @@ import tensorflow as tf
 from threadpoolctl import threadpool_limits
 
 from facegcn import files
-from facegcn.landmark_fitting import POSE_SIZE, LandmarkFitter, parameter_columns
+from facegcn.landmark_fitting import POSE_SIZE, LandmarkFit, LandmarkFitter, parameter_columns
 from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT, TARGET_COUNT
 from facegcn.lighting import frontal_brightness, metered_exposure
 from facegcn.photometric_fitting import PhotometricFitter
@@ -173,19 +173,21 @@ class CoefficientFitter:
         errors: of the regressor whose coefficients photos start from; None = not known, landmarks alone count.
 
     Attributes:
+        morphable, light: the same, the model with its ``embedding`` where it has one.
         digest: twelve hexadecimal digits that differ for fitters of other models or priors.
+        colors: fits to colours what landmarks and the regressor left open.
 
     Raises:
         ValueError: the errors are of another model's unknowns.
     """
 
     def __init__(self, morphable, light, errors: RegressorErrors | None = None):
-        self._morphable = morphable
+        self.morphable, self.light = morphable, light
         self._dense = morphable.embedding is not None
         targets = target_points(morphable)
         self._landmarks = LandmarkFitter(morphable, joined(dense_points(morphable), targets) if self._dense
                                          else targets)
-        self._colors = PhotometricFitter(morphable, light)
+        self.colors = PhotometricFitter(morphable, light)
         self._columns = parameter_columns(morphable)
         self._errors = errors
         if errors is not None:
@@ -209,14 +211,25 @@ class CoefficientFitter:
             dense: (B, 468, 3) dense landmarks, x and y in pixels and trust, 0 or NaN where unknown; or None.
         """
         rgba, coeff = np.asarray(rgba, np.float32), np.asarray(coeff, np.float32)
-        points, trust = self._points(np.asarray(targets, np.float64), dense)
         # Photos are fitted side by side, one a core: more threads in each product would only wait for each other.
         with threadpool_limits(1, user_api="blas"):
-            found = self._with_regressor(self._landmarks.fit(points, trust, rgba.shape[1]), coeff[:, self._columns])
-            colors = self._colors.fit(rgba, found)
+            colors = self.colors.fit(rgba, self.before_colors(rgba.shape[1], coeff, targets, dense))
         fitted = np.where(np.isfinite(colors.coefficients).all(axis=1, keepdims=True), colors.coefficients, coeff)
-        return CoefficientFit(fitted, colors.landmark_residual, colors.unexplained,
-                              colors.seen[:, self._skin].mean(axis=1))
+        return CoefficientFit(fitted, colors.landmark_residual, colors.unexplained, self.skin_seen(colors.seen))
+
+    def skin_seen(self, seen) -> np.ndarray:
+        """Share (B,) of the model's skin among seen vertices (B, N) bool."""
+        return np.asarray(seen)[:, self._skin].mean(axis=1)
+
+    def before_colors(self, size, coeff, targets, dense=None) -> LandmarkFit:
+        """What landmarks and the regressor say of photos, together.
+
+        Args:
+            size: width of the photos, pixels.
+            coeff, targets, dense: as for a call.
+        """
+        points, trust = self._points(np.asarray(targets, np.float64), dense)
+        return self._with_regressor(self._landmarks.fit(points, trust, size), coeff[:, self._columns])
 
     def _with_regressor(self, found, regressed):
         """A landmark fit joined with the regressor's word (B, D): the product of two normal distributions that share

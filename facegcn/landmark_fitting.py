@@ -285,6 +285,10 @@ class LandmarkFitter:
         return np.concatenate([np.full(self._sizes[0], identity), np.full(self._sizes[1], expression),
                                POSE_PRIOR ** -2])
 
+    def shape(self, parameters) -> np.ndarray:
+        """(M, 3) decimetre: the surface points of parameters (D,), before their pose."""
+        return self._mean + self._basis @ parameters[:-POSE_SIZE]
+
     def fit(self, points, trust=None, image_size: float = CROP_PIXELS, start=None, prior_mean=None,
             prior_precision=None, rounds: int = ROUNDS) -> LandmarkFit:
         """The most likely faces.

@@ -40,7 +40,7 @@ OWN = 2.0  # of the photo's own standard deviations, likewise, where that is mor
 ROBUST = 3.0  # standard deviations at which a residual has a quarter of its weight: masks know most occluders
 EVIDENCE = 600.0  # vertices' worth of independent residuals that a face in full view is
 _FULL_VIEW = 0.25  # mean of facing over those that take part where a face is seen in full; less of it is less evidence
-_DAMPING = 1e-3  # share of the Hessian's diagonal
+DAMPING = 1e-3  # share of the Hessian's diagonal
 _LEAST_FACING = 0.2  # cosine; flatter surfaces are smeared over a pixel
 _LEAST_MASK, _BORDER = 0.6, 3  # share of skin around a pixel; ellipse, pixels, taken off the mask
 _LEAST_SEEN = 30  # vertices, below which colours are not looked at
@@ -48,6 +48,7 @@ _BIWEIGHT = 4.685  # standard deviations from which on a vertex is not explained
 _OUTLIER = 3.0  # standard deviations from which on a vertex counts as unexplained
 _MEDIAN_LENGTH = 0.888  # median of |r| / sqrt(3) for a standard normal r of three channels: sqrt(chi2_3 median / 3)
 _NEAR = 0.5  # decimetre
+_DARKEST = 0.1  # shading below this is taken for this, so that noise is not blown up
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,23 @@ class PhotometricFitter:
         morphable: a ``MorphableModel``.
         light: the prior of the light.
         seed: of the choice of vertices.
+
+    Attributes:
+        columns: (U,) places of the unknowns in a coefficient vector.
+        unknowns: U.
+        identity_size: the first so many are identity.
+        split: cuts unknowns into parts, ``photometric_terms.ColorTerms.split``.
+        shared: places among the unknowns of those that belong to the person, identity and albedo.
     """
 
     def __init__(self, morphable, light: LightPrior, seed: int = 0):
         self._morphable, self._light = morphable, light
         count = morphable.vertex_count
         self._terms = ColorTerms(morphable, _participants(morphable, seed), SIZE)
-        self._columns = parameter_columns(morphable)
         parts = morphable.split(np.arange(morphable.coefficient_count))
-        self._all_columns = np.concatenate([self._columns, parts.tex, parts.gamma])
+        self.columns = np.concatenate([parameter_columns(morphable), parts.tex, parts.gamma])
+        self.unknowns, self.identity_size, self.split = self._terms.unknowns, len(parts.id), self._terms.split
+        self.shared = np.flatnonzero(np.isin(self.columns, np.concatenate([parts.id, parts.tex])))
         self._skin = np.zeros(count, bool)
         self._skin[morphable.skin_index if morphable.skin_index.size else slice(None)] = True
         self._centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0)
@@ -133,19 +142,19 @@ class PhotometricFitter:
             np.zeros((batch, count), bool), np.zeros((batch, count), np.float32))
 
         def fit_one(b):
-            prior_mean, prior = self._prior(landmark_fit.parameters[b], landmark_fit.precision[b])
-            layers = _Layers(rgba[b])
-            u = self._descend(layers, prior_mean, prior)
-            result.coefficients[b, self._all_columns] = prior_mean if u is None else u
+            prior_mean, prior = self.prior(landmark_fit.parameters[b], landmark_fit.precision[b])
+            layers = Layers(rgba[b])
+            u = self.descend(layers, prior_mean, prior)
+            result.coefficients[b, self.columns] = prior_mean if u is None else u
             if u is not None:
                 result.fitted[b] = True
                 (result.color_residual[b], result.unexplained[b], result.seen[b],
-                 result.explained[b]) = self._quality(u, layers)
+                 result.explained[b]) = self.quality(u, layers)
 
         map_images(fit_one, batch)
         return result
 
-    def _prior(self, parameters, precision):
+    def prior(self, parameters, precision):
         """Mean (U,) and precision (U, U) of all unknowns."""
         known, unknowns = len(parameters), self._terms.unknowns
         mean, whole = np.zeros(unknowns), np.eye(unknowns)
@@ -153,41 +162,90 @@ class PhotometricFitter:
         whole[:known, :known], whole[-LIGHT_SIZE:, -LIGHT_SIZE:] = precision, self._light.precision
         return mean, whole
 
-    def _descend(self, layers, prior_mean, prior):
+    def descend(self, layers, prior_mean, prior):
         """Unknowns (U,) after all rounds, or None where there are too few colours or numbers run wild."""
-        u, terms = prior_mean.copy(), self._terms
+        u = prior_mean.copy()
         if not (layers.finite and np.isfinite(prior_mean).all() and np.isfinite(prior).all()):
             return None
-        visible = self._visible(self._world(u))[terms.chosen]
+        visible = self.visible(u)
         for blur in BLURS:
-            place = terms.place(u)
-            rows = np.flatnonzero(visible & (place["facing"] > _LEAST_FACING))
-            sampled = between_pixels(layers.blurred(blur), place["pixels"][rows])
-            kept = sampled[:, -1] > _LEAST_MASK
-            rows, sampled = rows[kept], sampled[kept]
-            if len(rows) < _LEAST_SEEN:
+            found = self.equations(u, layers, blur, visible)
+            if found is None:
                 return None
-            errors, jacobian = terms.linearised(u, place, rows, sampled)
-            weights = _weights(errors, place["facing"][rows], len(terms.chosen))
-            root = np.sqrt(np.repeat(weights, 3))
-            # Light is learnt from skin: eyes and teeth lie in shadows that no harmonics know.
-            jacobian.reshape(len(rows), 3, -1)[~self._skin[terms.chosen[rows]], :, -LIGHT_SIZE:] = 0.0
-            jacobian = jacobian.reshape(len(root), -1) * root[:, None]
-            hessian = (jacobian.T @ jacobian).astype(np.float64) + prior
-            slope = (errors.ravel() * root) @ jacobian + prior @ (u - prior_mean)
-            hessian[np.diag_indices_from(hessian)] *= 1.0 + _DAMPING
+            hessian, slope = found[0] + prior, found[1] + prior @ (u - prior_mean)
+            hessian[np.diag_indices_from(hessian)] *= 1.0 + DAMPING
             try:
                 u = u - np.linalg.solve(hessian, slope)
             except np.linalg.LinAlgError:
                 return None
-            if not np.isfinite(u).all() or u[self._terms.shape_size + POSE_SIZE - 1] > camera.CAMERA_DISTANCE / 2:
+            if not self.possible(u):
                 return None
         return u
+
+    def equations(self, u, layers, blur, visible, beyond=None):
+        """What the colours alone say around unknowns u.
+
+        Args:
+            u: (U,) unknowns.
+            layers: of the photo.
+            blur: pixels, standard deviation.
+            visible: (S,) bool, see ``visible``.
+            beyond: (S, 3) what the albedo has that the basis lacks, in [0, 1]; None = nothing.
+
+        Returns:
+            half the Hessian (U, U) and half the gradient (U,) of their term, float64; None where the photo shows too
+            little of the face.
+        """
+        terms, place = self._terms, self._terms.place(u)
+        rows, sampled = self._sampled(place, layers, blur, visible)
+        if len(rows) < _LEAST_SEEN:
+            return None
+        errors, jacobian = terms.linearised(u, place, rows, sampled, beyond)
+        weights = _weights(errors, place["facing"][rows], len(terms.chosen))
+        root = np.sqrt(np.repeat(weights, 3))
+        # Light is learnt from skin: eyes and teeth lie in shadows that no harmonics know.
+        jacobian.reshape(len(rows), 3, -1)[~self._skin[terms.chosen[rows]], :, -LIGHT_SIZE:] = 0.0
+        jacobian = jacobian.reshape(len(root), -1) * root[:, None]
+        return (jacobian.T @ jacobian).astype(np.float64), ((errors.ravel() * root) @ jacobian).astype(np.float64)
+
+    def _sampled(self, place, layers, blur, visible):
+        """Which (R,) of the vertices that take part the photo shows, and its layers (R, 10) there."""
+        rows = np.flatnonzero(visible & (place["facing"] > _LEAST_FACING))
+        sampled = between_pixels(layers.blurred(blur), place["pixels"][rows])
+        kept = sampled[:, -1] > _LEAST_MASK
+        return rows[kept], sampled[kept]
+
+    def beyond(self, u, layers, blur, visible):
+        """What the albedo of the vertices that take part has, by this photo, that the basis lacks.
+
+        Args:
+            u, layers, blur, visible: as for ``equations``.
+
+        Returns:
+            (S, 3) difference, and (S,) weight in it: squared brightness of the light times the viewing angle's cosine
+            and Geman and McClure's weight; 0 where not seen.
+        """
+        terms, place = self._terms, self._terms.place(u)
+        rows, sampled = self._sampled(place, layers, blur, visible)
+        errors, _, _, _, light = terms.errors(u, place, rows, sampled[:, :3])
+        found, weights = np.zeros((len(terms.chosen), 3), np.float32), np.zeros(len(terms.chosen), np.float32)
+        found[rows] = -errors / np.maximum(light, _DARKEST)
+        weights[rows] = light.clip(0).mean(axis=1) ** 2 * place["facing"][rows] / (
+            1 + (errors ** 2).mean(axis=1) / (ROBUST * NOISE) ** 2) ** 2
+        return found, weights
+
+    def visible(self, u):
+        """Those (S,) bool of the vertices that take part which the camera sees of the face with unknowns u (U,)."""
+        return self._visible(self._world(u))[self._terms.chosen]
+
+    def possible(self, u) -> bool:
+        """Whether unknowns (U,) are finite and the face is not at the camera."""
+        return bool(np.isfinite(u).all() and u[self._terms.shape_size + POSE_SIZE - 1] <= camera.CAMERA_DISTANCE / 2)
 
     # ---------------------------------------------------------------- the whole face
     def _world(self, u):
         """World points (N, 3) of all vertices, float32."""
-        shape, angles, translation, _, _ = self._terms.split(u)
+        shape, angles, translation, _, _ = self.split(u)
         moved = self._centered + (self._basis @ shape.astype(np.float32)).reshape(-1, 3)
         return moved @ rotation(angles)[0].astype(np.float32).T + translation.astype(np.float32)
 
@@ -206,14 +264,14 @@ class PhotometricFitter:
         surface = np.einsum("nc,nc->n", barycentrics[row, column], world[:, 2][triangles[np.maximum(drawn, 0)]])
         return inside & ((drawn < 0) | (surface - world[:, 2] < DEPTH_TOLERANCE))
 
-    def _quality(self, u, layers):
+    def quality(self, u, layers):
         """Robust deviation of a channel, unexplained share, seen (N,), explained (N,)."""
         world = self._world(u)
         normals = vertex_normals_numpy(world, self._morphable.triangles)
         towards = facing(world, normals)
         sampled = between_pixels(layers.blurred(BLURS[-1]), to_pixels(world, SIZE / 2))
         seen = self._visible(world) & (towards > _LEAST_FACING) & (sampled[:, -1] > _LEAST_MASK)
-        *_, tex, light = self._terms.split(u)
+        *_, tex, light = self.split(u)
         albedo = self._albedo + (self._albedo_basis @ tex.astype(np.float32)).reshape(-1, 3)
         colors = np.clip(albedo * (harmonics(normals)[0] @ light.astype(np.float32).T), 0, 1)
         off = np.sqrt(((colors - sampled[:, :3]) ** 2).mean(axis=1))
@@ -242,7 +300,7 @@ def _participants(morphable, seed):
     return np.sort(np.random.default_rng(seed).choice(len(chance), count, replace=False, p=chance / chance.sum()))
 
 
-class _Layers:
+class Layers:
     """A photo (H, H, 4) in network range, at the width at which it is fitted."""
 
     def __init__(self, rgba):

@@ -121,7 +121,7 @@ class ColorTerms:
         return {"shape": shape, "normals": normals, "world": world, "pixels": to_pixels(world, self._half),
                 "facing": facing(world, normals @ turn.T)}
 
-    def errors(self, u, place, rows, photo):
+    def errors(self, u, place, rows, photo, beyond=None):
         """Residuals (R, 3), the albedo (R, 3), harmonics (R, 9) and their slopes (R, 9, 3), light (R, 3).
 
         Args:
@@ -129,15 +129,18 @@ class ColorTerms:
             place: as ``place`` returns it.
             rows: (R,) int which of the S vertices.
             photo: (R, 3) colours there, in [0, 1].
+            beyond: (S, 3) what the albedo has that the basis lacks, in [0, 1]; None = nothing.
         """
         _, angles, _, tex, light = self.split(u)
         normals = place["normals"][rows] @ rotation(angles)[0].astype(np.float32).T
         values, slopes = harmonics(normals)
         albedo = self._albedo[rows] + self._albedo_basis[rows] @ tex.astype(np.float32)
+        if beyond is not None:
+            albedo = albedo + beyond[rows]
         shading = values @ light.astype(np.float32).T
         return albedo * shading - photo, albedo, values, slopes, shading
 
-    def linearised(self, u, place, rows, layers):
+    def linearised(self, u, place, rows, layers, beyond=None):
         """Residuals and their derivatives.
 
         Args:
@@ -146,12 +149,13 @@ class ColorTerms:
             rows: (R,) int which of the S vertices.
             layers: (R, >= 9) of the photo at their pixels: colours in [0, 1], their derivatives along x, along y, per
                 pixel.
+            beyond: as for ``errors``.
 
         Returns:
             (R, 3) and (R, 3, U), float32; both 0 where the photo is overexposed and the face brighter.
         """
         _, angles, _, _, light = self.split(u)
-        errors, albedo, values, slopes, shading = self.errors(u, place, rows, layers[:, :3])
+        errors, albedo, values, slopes, shading = self.errors(u, place, rows, layers[:, :3], beyond)
         turn, turn_slopes = (part.astype(np.float32) for part in rotation(angles))
         gradient = np.stack([layers[:, 3:6], layers[:, 6:9]], axis=2)
         by_world = -gradient @ _lens(place["world"][rows], self._half)

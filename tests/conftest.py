@@ -25,6 +25,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "facegcn")
 #: What ``make test-fast`` leaves out, by file: the functions that take more than a second or two, and the fixtures that
 #: do (every test that uses one is left out, too); () is the whole file. Measured with ``pytest --durations=0``.
 SLOW = {
+    "test_api.py": ("reconstruction",),
+    "test_app.py": ("small_world", "served"),
     "test_assets_check.py": ("complete",),
     "test_benchmark.py": ("test_both_training_steps_learn_the_same",
                           "test_naive_decimation_keeps_as_many_and_mostly_the_same"),
@@ -54,6 +56,10 @@ SLOW = {
                          "test_critic_layers_and_carry_over", "test_critic_norms_and_sizes"),
     "test_no_components.py": (),
     "test_overfit.py": (),
+    "test_person.py": ("world",),
+    "test_person_fitting.py": ("test_a_person_is_nearer_to_the_truth_than_the_photos",
+                               "test_another_person_is_named_and_changes_nothing",
+                               "test_one_photo_gives_its_own_fit_and_equal_photos_count_once"),
     "test_pipeline.py": (),
     "test_rasterizer.py": ("test_any_batch_in_a_compiled_function", "test_gradients_match_finite_differences"),
     "test_reconstruction.py": ("test_metrics_tell_how_well_the_fit_explains_each_photo",
@@ -62,8 +68,13 @@ SLOW = {
                                "test_unusual_photos_do_not_end_the_batch"),
     "test_reference_networks.py": ("test_training_code_as_a_whole", "test_the_oracle_of_the_other_parity_tests"),
     "test_released_parity.py": (),
+    "test_report_in_browser.py": (),
     "test_tf1_checkpoint.py": (),
     "test_trainers.py": (),
+    "test_video.py": ("test_a_film_becomes_an_animation_weights_and_an_overlay",
+                      "test_a_film_of_one_frame_is_a_photo_that_moves_little",
+                      "test_a_film_without_a_face_leaves_nothing",
+                      "test_a_model_without_named_expressions_has_no_animation"),
     "test_torch_weights.py": ("test_conversion_keeps_every_array_and_leaves_out_the_rest",),
 }
 

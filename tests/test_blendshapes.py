@@ -145,7 +145,7 @@ def test_the_real_checkout_has_the_shapes_of_its_files(shared):
     model = ict.convert_ict(str(shared / "open_face" / "ict_facekit_sample"))
     source = read_source(str(shared / "open_face" / "ict_facekit_sample"))
     assert model.blendshape_names == ("jawOpen", "mouthSmileLeft")
-    np.testing.assert_allclose(model.blendshapes[:source.narrow], 0.1 * source.expression[:source.narrow], atol=1e-6)
+    np.testing.assert_allclose(model.blendshapes[:source.narrow], 0.1 * source.expression[:source.narrow], atol=4e-6)
 
 
 # ---------------------------------------------------------------- the file

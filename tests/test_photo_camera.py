@@ -101,3 +101,13 @@ def test_what_no_camera_can_show_is_refused(change, message):
     arguments = dict(vertices=posed()[0], crop_transform=np.eye(3)[:2], crop_size=SIZE, photo_size=(SIZE, SIZE))
     with pytest.raises(ValueError, match=message):
         photo_camera(**arguments | change)
+
+
+@pytest.mark.parametrize("place", [(1600, 1600), (7200, 5000)])
+def test_a_far_face_beside_the_middle_of_a_large_photo(place):
+    vertices, _ = posed()
+    transform = similarity(SIZE / 1.3 / 60, 0, place)  # a face of about 60 pixels
+    found = photo_camera(vertices, transform, SIZE, (8000, 8000))
+    off = np.linalg.norm(pixels_of(found, vertices, (8000, 8000)) - in_photo(vertices, transform), axis=1)
+    assert found.extras["reprojection_rms_pixels"] == pytest.approx(np.sqrt(np.square(off).mean()), rel=1e-3)
+    assert off.max() < 5

@@ -151,7 +151,7 @@ def test_photo_layers_hold_the_derivatives_of_a_smooth_photo():
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 2)
     colors, along_x, along_y = (part.reshape(SIZE, SIZE, 3) for part in smooth_photo(pixels))
     rgba = np.dstack([colors * 2 - 1, np.ones((SIZE, SIZE))]).astype(np.float32)
-    layers = photometric_fitting._Layers(rgba).blurred(1.0)[8:-8, 8:-8]
+    layers = photometric_fitting.Layers(rgba).blurred(1.0)[8:-8, 8:-8]
     for found, wanted in zip((layers[..., :3], layers[..., 3:6], layers[..., 6:9]), (colors, along_x, along_y)):
         np.testing.assert_allclose(found, wanted[8:-8, 8:-8], atol=0.03 * np.abs(wanted).max())
 

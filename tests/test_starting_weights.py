@@ -92,6 +92,12 @@ def test_a_model_that_differs_by_rounding_is_the_same(saved):
     assert StartingWeights(saved[0], model).hierarchy
 
 
+def test_named_expressions_are_no_other_model(saved):
+    shapes = np.full((775, 3, 1), 0.1, np.float32)
+    model = dataclasses.replace(plain_model(), blendshapes=shapes, blendshape_names=("jawOpen",))
+    assert StartingWeights(saved[0], model).hierarchy
+
+
 def changed(**arrays):
     return lambda model: dataclasses.replace(model, **{name: change(getattr(model, name))
                                                        for name, change in arrays.items()})

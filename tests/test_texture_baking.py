@@ -7,7 +7,7 @@ import pytest
 from facegcn import camera
 from facegcn.geometry import vertex_normals
 from facegcn.rasterizer import rasterize
-from facegcn.texture import seen
+from facegcn.texture import baking, seen
 from facegcn.texture.baking import BakedFace, Baker
 from facegcn.texture.drawing import Drawing, draw_textured
 from facegcn.texture.layout import layout_of
@@ -80,7 +80,11 @@ def test_where_it_is_sure_the_lit_texture_is_the_photo(model, baker):
     assert 0.4 < sure.mean() < 0.95
     wanted = bilinear(face.photo, places_of(baker, face.world, 2 * CROP))[sure]
     np.testing.assert_allclose(found.lit.reshape(-1, 3)[texels.index[sure]], wanted, atol=4)
-    np.testing.assert_allclose(found.albedo.reshape(-1, 3)[texels.index[sure]], wanted / LIGHT, atol=4)
+    plain = np.multiply(PLAIN, 255)
+    detail = np.log(wanted / LIGHT / plain)
+    share = baking._SHARE / (1 + (baking._NOISE / (plain * LIGHT) / np.maximum(np.abs(detail), 1e-9)) ** 2)
+    np.testing.assert_allclose(found.albedo.reshape(-1, 3)[texels.index[sure]],
+                               np.minimum(plain * np.exp(share * detail), 255), atol=4)
     unsure = confidence == 0
     assert unsure.sum() > 200, "the sides are seen at too small an angle"
     np.testing.assert_allclose(found.albedo.reshape(-1, 3)[texels.index[unsure]],
@@ -92,7 +96,7 @@ def test_between_them_colours_change_smoothly(model, baker):
     photo = np.tile(np.uint8(np.multiply(PLAIN, LIGHT) * 255 * 1.2), (CROP, CROP, 1))
     found = baker(face_of(model, photo, np.eye(2, 3)))
     steps = np.abs(np.diff(found.lit[..., 0].astype(int), axis=1)).max()
-    assert np.ptp(found.lit[..., 0]) > 20 and steps <= 10
+    assert np.ptp(found.lit[..., 0]) > 20 and steps <= 14
 
 
 def test_a_fine_photo_is_averaged_over_each_texel(model, baker):

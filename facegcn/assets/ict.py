@@ -13,7 +13,7 @@ import scipy.sparse
 
 from facegcn.assets import ict_albedo
 from facegcn.assets.converters import converter_version
-from facegcn.assets.ict_blendshapes import arkit_mixture, eyes_turned
+from facegcn.assets.ict_blendshapes import arkit_mixture, eyes_turned, on_grid
 from facegcn.assets.ict_mesh import EYE, MOUTH, SKIN, FaceMesh, orthogonal_basis
 from facegcn.assets.ict_parts import face_parts
 from facegcn.assets.ict_source import LAYOUT, IctSource, Layout, read_source
@@ -71,8 +71,8 @@ def convert_ict(source: str, albedo: str | None = None, region: str = "narrow", 
         albedo_basis=albedo_basis, triangles=mesh.triangles, landmarks=mesh.landmarks,
         skin_index=np.flatnonzero((mesh.kind == SKIN) & seen_from_front(mesh.vertices, mesh.triangles)),
         symmetry_pairs=mirror_pairs(mesh.vertices, _MIRROR_TOLERANCE), uv=mesh.uv, made_by=converter_version("ict"),
-        blendshapes=mesh.blendshapes if mesh.blendshape_names else None, blendshape_names=mesh.blendshape_names,
-        parts=parts)
+        blendshapes=on_grid(mesh.blendshapes) if mesh.blendshape_names else None,
+        blendshape_names=mesh.blendshape_names, parts=parts)
 
 
 # -------------------------------------------------------------------- steps

@@ -16,6 +16,7 @@ _FORMER_NAMES = {"cheekRaiser": "cheekSquint"}  # of some checkouts
 _TURNS = {"eyeLookIn": (0, -1), "eyeLookOut": (0, 1), "eyeLookUp": (-1, 0), "eyeLookDown": (1, 0)}  # pitch, outward yaw
 _YAW, _PITCH = np.radians(30.0), np.radians(22.0)  # of an eye at full activation; people reach some 45 at most
 _WHOLE_TURN, _NO_TURN = np.radians(15.0), np.radians(78.0)  # from the gaze; the eyeballs' fronts end near the second
+_GRID = 2.0 ** -17  # decimetre, 0.8 micrometres: steps of stored displacements
 _MOVES = 1e-3  # decimetre: an eyeball that the source moves more than that is left to the source
 
 
@@ -78,6 +79,12 @@ def eyes_turned(shapes: np.ndarray, names: tuple[str, ...], vertices: np.ndarray
             shapes[ball, :, names.index(name)] = _turned(
                 vertices[ball] - centre, pitch * _PITCH, sign * outward * _YAW, whole)
     return shapes
+
+
+def on_grid(shapes: np.ndarray) -> np.ndarray:
+    """Displacements rounded to steps of 0.8 micrometres: the rounding of the source's files becomes 0, and a file of
+    them shorter by up to two fifths."""
+    return np.round(np.asarray(shapes) / _GRID) * _GRID
 
 
 def sphere_centre(points: np.ndarray) -> np.ndarray:

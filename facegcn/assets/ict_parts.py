@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from facegcn.assets.ict_albedo import eye_colors
-from facegcn.assets.ict_blendshapes import arkit_mixture, eyes_turned
+from facegcn.assets.ict_blendshapes import arkit_mixture, eyes_turned, on_grid
 from facegcn.assets.ict_mesh import EYE, FaceMesh
 from facegcn.assets.ict_source import IctParts
 from facegcn.face_parts import FaceParts
 
 _COLORS = {"gumsAndTongue": (158.0, 82.0, 78.0), "upperTeeth": (226.0, 216.0, 196.0),
            "lowerTeeth": (220.0, 210.0, 190.0)}
-_ROUNDING = 1e-5  # decimetre: smaller movements are the rounding of the files
 _EYEBALL = "eyeball"  # how the names of eyes begin
 
 
@@ -32,7 +31,6 @@ def face_parts(source: IctParts, expression_names: list[str], mesh: FaceMesh, mo
     names, mixture = arkit_mixture(expression_names)
     eye = np.isin(source.of, [q for q, name in enumerate(source.names) if name.startswith(_EYEBALL)])
     shapes = eyes_turned(source.expression @ mixture * unit, names, vertices, eye, whole=True)
-    shapes[np.abs(shapes) < _ROUNDING] = 0.0
     colors = eye_colors(vertices, eye)[0]
     for q, name in enumerate(source.names):
         if name in _COLORS:
@@ -40,7 +38,7 @@ def face_parts(source: IctParts, expression_names: list[str], mesh: FaceMesh, mo
     return FaceParts(
         names=source.names, of=source.of, vertices=vertices, triangles=source.triangles, colors=colors,
         identity=_affine(vertices, source.of, source.identity * unit) @ _coefficients(modes, basis),
-        blendshapes=shapes,
+        blendshapes=on_grid(shapes),
         replaces=np.flatnonzero((mesh.kind[mesh.triangles] == EYE).all(axis=1)), recess=mesh.recess)
 
 

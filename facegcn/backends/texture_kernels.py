@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
+_DARKEST, _LEVEL = np.float32(2.0), np.float32(1.0 / 255.0)  # levels of a photo; one of them
+_NO_LIGHT, _DIM, _TINY = np.float32(1e-3), np.float32(0.02), np.float32(1e-12)
 _inlined = njit(nogil=True, cache=True, error_model="numpy", inline="always")
 
 
@@ -43,6 +45,18 @@ def _sharp(image, x, y, result):
     x, y = min(max(x - 0.5, 0.0), width - 1.0), min(max(y - 0.5, 0.0), height - 1.0)
     left, top = int(x), int(y)
     across, down = _cubic(x - left), _cubic(y - top)
+    if channels == 3 and 0 < left < width - 2 and 0 < top < height - 2:  # as below, without looking at the border
+        red = green = blue = np.float32(0.0)
+        for j in range(4):
+            row = top + j - 1
+            for i in range(4):
+                share = np.float32(down[j] * across[i])
+                red += share * image[row, left + i - 1, 0]
+                green += share * image[row, left + i - 1, 1]
+                blue += share * image[row, left + i - 1, 2]
+        for c, total in enumerate((red, green, blue)):
+            result[c] = min(max(total, np.float32(0.0)), np.float32(255.0))
+        return
     for c in range(channels):
         total = 0.0
         for j in range(4):
@@ -100,14 +114,16 @@ def bake(index, owners, shares, corners, surface, view, front, weight, levels, p
         front: (V, V) float32 z of the nearest surface.
         weight: (V, V, 1) float32 trust in the photo's colour by where it lies.
         levels, places: the photo, see ``_sample``.
-        limits: (6,) depth that is seen for certain; more for each unit of slope; the most; the normal's z below which
-            no colour is trusted, from which on all is; the most that the logarithm of an albedo may change.
+        limits: (8,) depth that is seen for certain; more for each unit of slope; the most; the normal's z below which
+            no colour is trusted, from which on all is; the most that the logarithm of an albedo may change; the share
+            of the change that is the albedo's; the photo's noise, in [0, 1]: a change below it counts for less.
         albedo, lit: (T T, 3) uint8 results.
         visibility, confidence: (T T,) uint8 results.
     """
     mixed = np.empty(surface.shape[1], np.float32)
     color, other, trust = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(1, np.float32)
     half = view[2] / 2.0
+    greatest, share, noise_level = np.float32(limits[5]), np.float32(limits[6]), np.float32(limits[7])
     for k in range(len(index)):
         i, j, n = corners[owners[k], 0], corners[owners[k], 1], corners[owners[k], 2]
         a, b = shares[k, 0], shares[k, 1]
@@ -128,18 +144,21 @@ def bake(index, owners, shares, corners, surface, view, front, weight, levels, p
         if seen > 0.0:
             _bilinear(weight, x * view[3], y * view[3], trust)
             w = trust[0] * seen * _smooth_step((facing - limits[3]) / (limits[4] - limits[3]))
-        place = index[k]
+        place, trusted = index[k], np.float32(w)
         visibility[place], confidence[place] = _byte(seen), _byte(w)
         if w > 0.0:
             _sample(levels, places, mixed[10], px, py, color, other)
         for q in range(3):
-            plain, light = mixed[4 + q], mixed[7 + q]
+            plain, lighted = mixed[4 + q], mixed[4 + q] * mixed[7 + q]
             if w > 0.0:
-                change = w * math.log(max(color[q], 2.0) / 255.0 / max(plain * light, 1e-3))
-                lit[place, q] = _byte(plain * light * math.exp(change))
-                albedo[place, q] = _byte(plain * math.exp(min(max(change, -limits[5]), limits[5])))
+                shown = max(color[q], _DARKEST) * _LEVEL
+                change = trusted * np.float32(math.log(shown / max(lighted, _NO_LIGHT)))
+                lit[place, q] = _byte(shown if w == 1.0 else lighted * np.float32(math.exp(change)))
+                noise = trusted * noise_level / max(lighted, _DIM)
+                kept = share * change * change / (change * change + noise * noise + _TINY)
+                albedo[place, q] = _byte(plain * np.float32(math.exp(kept * min(max(change, -greatest), greatest))))
             else:
-                lit[place, q], albedo[place, q] = _byte(plain * light), _byte(plain)
+                lit[place, q], albedo[place, q] = _byte(lighted), _byte(plain)
 
 
 @_compiled

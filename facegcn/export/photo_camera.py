@@ -36,8 +36,8 @@ def photo_camera(vertices: np.ndarray, crop_transform: np.ndarray, crop_size: in
                  photo_size: tuple[int, int]) -> Camera:
     """The camera with its principal point in the middle of the photo that shows the face where the photo does.
 
-    Pose by SQPnP (Terzakis and Lourakis 2020) and Levenberg-Marquardt on some of the vertices, for the focal length
-    that leaves the smallest error.
+    Pose by SQPnP (Terzakis and Lourakis 2020), in a narrow view by EPnP (Lepetit et al. 2009), and
+    Levenberg-Marquardt on some of the vertices, for the focal length that leaves the smallest error.
 
     Args:
         vertices: (N, 3) posed vertices, decimetre, all before the crop's camera; at least 6 that span a volume.
@@ -104,7 +104,10 @@ def _fitted(vertices, targets, focal, size):
     """The pose (4, 4) of a camera of this focal length, and the distances in pixels that it leaves."""
     matrix = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1]])
     points = vertices @ _FLIP
-    _, turn, move = cv2.solvePnP(points, targets, matrix, None, flags=cv2.SOLVEPNP_SQPNP)
+    try:
+        _, turn, move = cv2.solvePnP(points, targets, matrix, None, flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # it refuses a view as narrow as that of a far face
+        _, turn, move = cv2.solvePnP(points, targets, matrix, None, flags=cv2.SOLVEPNP_EPNP)
     turn, move = cv2.solvePnPRefineLM(points, targets, matrix, None, turn, move)
     shown = cv2.projectPoints(points, turn, move, matrix, None)[0][:, 0]
     pose = np.eye(4)

@@ -24,7 +24,7 @@ from facegcn.photos.alignment import align_photo, dense_of_crop
 from facegcn.photos.choosing import LARGEST
 from facegcn.photos.packed_photos import PackedPhotos
 from facegcn.photos.packing import checked_rgba
-from facegcn.photos.reading import read_photo
+from facegcn.photos.reading import opaque, read_image, read_photo
 from facegcn.photos.skin import crop_mask
 from facegcn.reconstruction.results import result_names, shown
 
@@ -47,6 +47,7 @@ class Photo(NamedTuple):
         remark: what the user should know of it, or "".
         dense: (468, 3) dense landmarks, x and y in pixels of the crop and trust; None where unknown.
         estimated: the skin mask was estimated: nobody gave it.
+        original: gives the picture as it was, (h, w, 3) uint8; None: it is the crop.
     """
 
     rgba: np.ndarray
@@ -57,6 +58,11 @@ class Photo(NamedTuple):
     remark: str = ""
     dense: np.ndarray | None = None
     estimated: bool = False
+    original: Callable[[], np.ndarray] | None = None
+
+    def picture(self) -> np.ndarray:
+        """The original photo (h, w, 3) uint8, read again: it may be large. Raises PhotoError as ``read_photo``."""
+        return self.rgba[..., :3] if self.original is None else self.original()
 
 
 @dataclass
@@ -201,13 +207,34 @@ def load_photo(path: str, morphable, size: int, segmented: bool = False, face: s
         # A made portrait's exact landmarks are for measuring; no photo comes with such.
         targets = landmark_targets(None) if truth or remark else _targets(points)
         return Photo(photo.image, targets, truth=truth, remark=remark, dense=dense_of_crop(photo.image, points))
-    aligned = align_photo(photo.image, points, morphable.five_points, size, face)
+    return photo_of(photo.image, points, functools.partial(_original, path), morphable, size, face)
+
+
+def photo_of(image: np.ndarray, points: np.ndarray | None, original: Callable[[], np.ndarray], morphable, size: int,
+             face: str | int = LARGEST) -> Photo:
+    """A picture of any kind, aligned and masked.
+
+    Args:
+        image: (h, w, 3) or (h, w, 4) uint8.
+        points: the user's (``landmarks.points_beside``), or None.
+        original: gives the picture again, as ``Photo.original``.
+        morphable, size, face: as for ``photo_jobs``.
+
+    Raises:
+        PhotoError: no face is found in it, or none that can be used; says why.
+    """
+    aligned = align_photo(image, points, morphable.five_points, size, face)
     mask = crop_mask(aligned)
     if not mask.any():
         raise PhotoError(_NO_SKIN, "no skin")
     return Photo(np.concatenate([aligned.crop.image, mask[..., None]], axis=-1),
                  landmark_targets(aligned.points, aligned.landmarks), aligned.crop.transform, status=aligned.status,
-                 dense=aligned.dense, estimated=True)
+                 dense=aligned.dense, estimated=True, original=original)
+
+
+def _original(path: str) -> np.ndarray:
+    """The picture of a file, without transparency."""
+    return opaque(read_image(path))
 
 
 def _targets(points: np.ndarray | None) -> np.ndarray:

@@ -16,8 +16,6 @@ from tqdm import tqdm
 
 from facegcn import camera
 from facegcn.errors import PhotoError, UserError, log
-from facegcn.export.gltf import Mesh, Scene, write_glb
-from facegcn.export.obj import write_obj
 from facegcn.fitting import CoefficientFit
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
@@ -25,9 +23,11 @@ from facegcn.photos.packed_photos import to_network_range
 from facegcn.photos.refinement import refine_mask
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.detail import DetailStep
+from facegcn.reconstruction.face import Face, FaceTools
+from facegcn.reconstruction.face_files import FaceFiles, Wanted
 from facegcn.reconstruction.jobs import Job, Photo, PhotosAhead
-from facegcn.reconstruction.results import Overview, shown, write_arrays
-from facegcn.report import overlay, to_uint8, write_png
+from facegcn.reconstruction.results import Overview, shown
+from facegcn.report import overlay, to_uint8
 from facegcn.training.encoding import PhotoEncoder
 
 _TRAINED = "texture network"
@@ -35,6 +35,7 @@ _COMPLETED = "not trained: the coarse texture completed with the colours seen in
 _EVEN_LIGHT = 0.3  # brings the constant harmonic's 0.8 up to a shading of about 1
 _SIDE_ANGLE = np.radians(30.0)  # the overview also shows the fine face from this far to the side
 _HEADINGS = ("photo", "coarse", "fine", "fine from 30 degrees")
+_WRITERS = 2  # photos whose files are written at a time
 _LONGEST_REASON = 500  # letters: TensorFlow's are pages long
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written, either
 
@@ -53,6 +54,19 @@ class Faces(NamedTuple):
     coeff: np.ndarray
     outputs: dict
     fit: CoefficientFit | None
+
+    def outputs_of_each(self) -> list[dict[str, np.ndarray]]:
+        """Arrays of each photo's face, as ``face.Face`` takes them."""
+        arrays = {key: np.asarray(value) for key, value in self.outputs.items() if key != "rasterization"}
+        return [{key: value[i] for key, value in arrays.items()} for i in range(len(self.coeff))]
+
+    def quality(self) -> list[dict[str, float]]:
+        """What the fit says of itself, by photo; empty dicts where nothing was fitted."""
+        if self.fit is None:
+            return [{}] * len(self.coeff)
+        columns = {"landmark_residual": self.fit.landmark_residual, "unexplained": self.fit.unexplained,
+                   "skin_seen": self.fit.seen}
+        return [{name: float(values[i]) for name, values in columns.items()} for i in range(len(self.coeff))]
 
 
 class PhotosToFaces:
@@ -78,15 +92,17 @@ class PhotosToFaces:
                                                np.stack([known_dense(photo.dense) for photo in photos]))
         coarse = self.face_model.coarse(coeff)
         if fit is not None:
-            refined = _refined(photos, coarse["coarse_render"])
-            if any(one.rgba is not other.rgba for one, other in zip(photos, refined)):
-                rgba = to_network_range(np.stack([photo.rgba for photo in refined]))
+            checked = refined(photos, coarse["coarse_render"])
+            if any(one.rgba is not other.rgba for one, other in zip(photos, checked)):
+                rgba = to_network_range(np.stack([photo.rgba for photo in checked]))
         outputs = self.face_model.reconstruct(rgba, coeff, embedding, coarse=coarse)
         return Faces(rgba, coeff, self._detailed(rgba, outputs), fit)
 
     def _detailed(self, rgba, outputs):
-        """Outputs of FaceModel.reconstruct after the detail step."""
+        """Outputs of FaceModel.reconstruct after the detail step, with ``fine_light`` (B, N, 3): the light that
+        its albedo is seen in, what makes up a single photo's noise and gloss aside."""
         if self._detail is None:
+            outputs["fine_light"] = tf.maximum(outputs.get("fine_shading", outputs["shading"]), 0.0)
             return outputs
         raster = outputs["rasterization"]
         shading = outputs.get("fine_shading", outputs["shading"])
@@ -97,9 +113,10 @@ class PhotosToFaces:
                               rgba[i, ..., :3] * 0.5 + 0.5, rgba[i, ..., 3] > 0.5, ids[i], barycentrics[i])
                  for i in range(len(rgba))]
         fine = np.stack([detail.albedo for detail in found])
-        lit = np.clip(fine * shading * np.stack([detail.light for detail in found]), 0.0, 1.0).astype(np.float32)
+        light = np.float32(np.maximum(shading, 0.0) * np.stack([detail.light for detail in found]))
+        lit = np.float32(np.stack([detail.lit for detail in found]))
         outputs.update(fine_texture=(fine * 2.0 - 1.0).astype(np.float32), fine_color=lit * 2.0 - 1.0,
-                       fine_render=self.face_model.render(raster, lit))
+                       fine_light=light, fine_render=self.face_model.render(raster, lit))
         return outputs
 
 
@@ -107,20 +124,26 @@ class Reconstructor:
     """Runs photos through a FaceModel in batches and writes every file of test mode.
 
     No photo ends the others: one that cannot be loaded, reconstructed or written gets a status and a reason. While a
-    batch is reconstructed, one thread writes the files of the batch before, and another loads the photos of the next.
+    batch is reconstructed, others write the files of the batch before, and another loads the photos of the next.
 
     Args:
         face_model, fitter, detail: as for ``PhotosToFaces``.
         output: folder; made when absent.
         recognizers: measure identity (facegcn.identity.recognizers.load_recognizers); none by default.
         debug: show the traceback of each failure.
+        tools: what files of this model's faces need (``face.FaceTools``); default: textures of the usual size.
+        wanted: which files (``face_files.Wanted``).
 
     Attributes:
         overview: pages of pictures of the first photos, ``results.Overview``.
     """
 
-    def __init__(self, face_model, output: str, fitter=None, recognizers=None, debug: bool = False, detail=False):
+    def __init__(self, face_model, output: str, fitter=None, recognizers=None, debug: bool = False, detail=False,
+                 tools: FaceTools | None = None, wanted: Wanted | None = None):
         self._model, self._output = face_model, output
+        self._tools, self._files = tools or FaceTools(face_model.morphable), FaceFiles(
+            output, wanted or Wanted())
+        self._wanted = wanted or Wanted()
         self._recognizers, self._debug = recognizers or {}, debug
         self._faces_of = PhotosToFaces(face_model, fitter, detail)
         self._completed = face_model.texture_network is None
@@ -159,7 +182,7 @@ class Reconstructor:
             bar.update(sum(bool(job.status) for job in photos.jobs) - bar.n)  # photos that were not to be written, too
 
         try:
-            writing = pool.submit(lambda: None)  # nothing yet
+            writing = pool.submit(self._files.prepare, self._tools)  # while the first batch is reconstructed
             for batch in self._batches(photos):
                 found = self._reconstructed(batch)
                 written(writing)  # one batch at a time waits in memory to be written
@@ -211,7 +234,8 @@ class Reconstructor:
     def _reconstructed(self, pairs: list[tuple[Job, Photo]]) -> list[tuple]:
         """Arguments of ``_write`` of some photos, reconstructed together; when they fail together, each on its own."""
         try:
-            return [(*pair, *result) for pair, result in zip(pairs, self._results([photo for _, photo in pairs]))]
+            faces = self._faces_of([photo for _, photo in pairs])
+            return [(*pair, *result) for pair, result in zip(pairs, self._results(faces))]
         except Exception as error:
             if len(pairs) == 1:
                 self._failed(pairs[0][0], error)
@@ -220,27 +244,32 @@ class Reconstructor:
 
     def _write_batch(self, results: list[tuple], ending: threading.Event, bar: tqdm) -> None:
         """Writes results until the end of the run has come; raises OSError where no other can be written, either."""
-        for job, *result in results:
-            if ending.is_set():
-                return
-            try:
-                self._write(job, *result)
-            except Exception as error:
-                self._failed(job, error)
-                if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                    raise
-            bar.update()
+        def write(job, *result):
+            return None if ending.is_set() else self._write(job, *result)
+
+        with ThreadPoolExecutor(_WRITERS, "facegcn-files") as writers:
+            writing = [(result[0], writers.submit(write, *result)) for result in results]
+            for job, written in writing:
+                try:
+                    row = written.result()
+                except Exception as error:
+                    self._failed(job, error)
+                    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                        ending.set()
+                        raise
+                    row = None
+                if row is not None:
+                    self.overview.add(job.name, row)
+                if job.status:
+                    bar.update()
 
     # ---------------------------------------------------------------- networks
-    def _results(self, photos: list[Photo]) -> Iterator[tuple]:
+    def _results(self, faces: Faces) -> Iterator[tuple]:
         """Of each photo: in network range, coefficients, outputs of the model, side view, what is measured so far."""
-        rgba, coeff, outputs, fit = self._faces_of(photos)
-        side = self._side_view(outputs, coeff)
-        identity, quality = self._identity(rgba.numpy(), outputs), _quality(fit, len(photos))
-        arrays = {key: np.asarray(value) for key, value in outputs.items() if key != "rasterization"}
-        for i in range(len(photos)):
-            single = {key: value[i] for key, value in arrays.items()}
-            yield rgba[i].numpy(), coeff[i], single, side[i], {**quality[i], **identity[i]}
+        rgba, side = faces.rgba.numpy(), self._side_view(faces.outputs, faces.coeff)
+        measured = zip(faces.quality(), self._identity(rgba, faces.outputs))
+        for i, (single, (quality, identity)) in enumerate(zip(faces.outputs_of_each(), measured)):
+            yield rgba[i], faces.coeff[i], single, side[i], {**quality, **identity}
 
     def _identity(self, rgba, outputs):
         """Identity metrics of each photo's overlays, as dicts; empty ones without recognizers."""
@@ -263,56 +292,22 @@ class Reconstructor:
         return self._model.render(geometry["rasterization"], lit).numpy()
 
     # ---------------------------------------------------------------- files
+    def _face(self, photo, rgba, coeff, outputs) -> Face:
+        return Face(self._tools, photo.picture(), photo.transform, rgba[..., 3] > 0.5, coeff, outputs)
+
     def _write(self, job, photo, rgba, coeff, outputs, side, measured):
-        """All files of one photo, its metrics, its row of the overview."""
-        def path(ending):
-            return os.path.join(self._output, f"{job.name}{ending}")
-        picture, mask, metrics = rgba[..., :3], rgba[..., 3] > 0.5, {}
-        write_arrays(path(".npz"), self._arrays(photo, coeff, outputs))
-        write_png(path("_input.png"), to_uint8(picture))
-        write_png(path("_mask.png"), np.where(mask, 255, 0).astype(np.uint8))
-        row, triangles = [to_uint8(picture)], self._model.morphable.triangles
-        for kind in ("coarse", "fine"):
-            render = outputs[f"{kind}_render"]
-            covered = overlay(render, rgba)
-            alpha = np.round(render[..., 3:] * 255).astype(np.uint8)
-            write_png(path(f"_{kind}.png"), np.concatenate([to_uint8(render[..., :3]), alpha], axis=-1))
-            write_png(path(f"_{kind}_overlay.png"), to_uint8(covered))
-            found = evaluation.image_metrics(covered * 0.5 + 0.5, picture * 0.5 + 0.5, mask & (render[..., 3] > 0.5))
-            metrics.update({f"{kind}_{name}": value for name, value in found.items()})
-            write_obj(path(f"_{kind}.obj"), outputs["world"], triangles, outputs[f"{kind}_texture"] * 0.5 + 0.5)
-            row.append(to_uint8(covered))
-        write_glb(path("_fine.glb"), Scene([Mesh("face", outputs["world"], triangles,
-                                                 colors=outputs["fine_texture"] * 0.5 + 0.5)]))
+        """All files of one photo and its metrics; returns its row of the overview."""
+        face = self._face(photo, rgba, coeff, outputs)
+        pictures, metrics = self._files.write(job.name, face, rgba, outputs)
         if photo.truth is not None:
             metrics.update(evaluation.truth_metrics(photo.truth, self._pixels(outputs["landmarks"]), outputs))
-        self.overview.add(job.name, [*row, to_uint8(side[..., :3])])
         job.status, job.written = photo.status, True
         job.message = "; ".join(filter(None, (job.remark, photo.remark)))
         job.metrics = {**metrics, **measured}
-
-    def _arrays(self, photo, coeff, outputs):
-        """Everything numeric about one face, see the README's table of output files."""
-        parts = self._model.morphable.split(coeff[None])._asdict()
-        return {
-            "coeff": coeff, **{f"coeff_{name}": part[0] for name, part in parts.items()},
-            "vertices": outputs["vertices"], "vertices_posed": outputs["world"], "normals": outputs["normals"],
-            "triangles": self._model.morphable.triangles,
-            **{key: outputs[key] for key in ("coarse_texture", "fine_texture", "coarse_color", "fine_color")},
-            "visible": outputs["projected_color"][..., 3], "landmarks": self._pixels(outputs["landmarks"]),
-            "camera_position": np.float32([0, 0, camera.CAMERA_DISTANCE]), "camera_fov_y": np.float32(camera.FOV_Y),
-            "image_size": np.int32(self._model.image_size), "crop_transform": photo.transform}
+        return [*pictures, to_uint8(side[..., :3])]
 
 
-def _quality(fit, count: int) -> list[dict[str, float]]:
-    """What a fit says of itself, by photo; empty dicts where nothing was fitted."""
-    if fit is None:
-        return [{}] * count
-    columns = {"landmark_residual": fit.landmark_residual, "unexplained": fit.unexplained, "skin_seen": fit.seen}
-    return [{name: float(values[i]) for name, values in columns.items()} for i in range(count)]
-
-
-def _refined(photos: list[Photo], renders) -> list[Photo]:
+def refined(photos: Sequence[Photo], renders) -> list[Photo]:
     """The photos, estimated masks without what the coarse face, drawn (B, H, W, 4), cannot explain; never empty."""
     found = []
     for photo, render in zip(photos, np.asarray(renders)):

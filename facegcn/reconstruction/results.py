@@ -16,12 +16,17 @@ from facegcn.files import digest, write_bytes, written_whole
 from facegcn.reconstruction import evaluation
 from facegcn.report import contact_sheet
 
-#: Endings of a photo's files. None ends another, so that results of different names never share a file.
-ENDINGS = (".npz", "_input.png", "_mask.png", "_coarse.png", "_fine.png", "_coarse_overlay.png", "_fine_overlay.png",
-           "_coarse.obj", "_fine.obj", "_fine.glb")
+#: Endings of a photo's files: of all photos, and of some or on request.
+USUAL = (".npz", "_input.png", "_mask.png", "_coarse.png", "_fine.png", "_coarse_overlay.png", "_fine_overlay.png",
+         "_coarse.obj", "_fine.obj", "_fine.ply", "_fine.glb", "_albedo.png", "_albedo.obj", "_albedo.mtl",
+         "_albedo.glb", "_lit.png", "_lit.obj", "_lit.mtl", "_lit.glb", "_visibility.png", "_confidence.png",
+         "_pasted.png")
+FURTHER = ("_rig.glb", "_animated.glb", "_views.png", "_turntable.gif", "_turntable.mp4", "_turntable.webm",
+           "_weights.csv", "_overlay.mp4", "_film.npz")
+ENDINGS = USUAL + FURTHER  # none ends another, so that results of different names never share a file
 _LONGEST = 180  # bytes of a name: with a number and an ending it stays below the 255 of file systems
 _KEPT_OF_LONG = 150  # bytes of a longer one that are kept before its digest
-_PROBE_BYTES = 4 << 20  # about what one photo's results take
+_PROBE_BYTES = 32 << 20  # about what one photo's results take
 _PAGE_ROWS, _PAGES = 24, 10  # photos of an overview page, pages
 _PAGE = re.compile(r"overview(-\d+)?\.png")
 _NPZ_LEVEL = 1  # of zlib: two fifths of the time of its usual 6, and noise of a face's arrays takes no less room with 6
@@ -192,7 +197,7 @@ class Overview:
 
 
 # ---------------------------------------------------------------- the end
-def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview) -> None:
+def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview, further: Sequence[str] = ()) -> None:
     """The table of metrics, the reasons of photos without a result, where files are, what an earlier run left.
 
     Args:
@@ -200,6 +205,7 @@ def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview) ->
         jobs: all ``jobs.Job`` of the run.
         output: folder of the results.
         overview: its pages.
+        further: names of results of this run that are no photo's.
     """
     if not jobs:
         log.info("there was nothing to reconstruct")
@@ -218,7 +224,7 @@ def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview) ->
         log.info("%d of %d written to %s; look at %s", len(written), len(jobs), output, overview.words())
     else:
         log.warning("nothing was written to %s: none of the %d photos could be used", output, len(jobs))
-    left = {name: files for name, files in results_in(output).items() if name not in set(written)}
+    left = {name: files for name, files in results_in(output).items() if name not in {*written, *further}}
     if left:
         names = ", ".join(shown(name) for name in list(left)[:_FIRST_NAMES])
         more = f" and {len(left) - _FIRST_NAMES} more" if len(left) > _FIRST_NAMES else ""

@@ -52,6 +52,39 @@ def pasted(photo: np.ndarray, world: np.ndarray, layout: TextureLayout, texture:
     return result
 
 
+def drawn_over(photo: np.ndarray, world: np.ndarray, layout: TextureLayout, albedo: np.ndarray, shading: np.ndarray,
+               share: np.ndarray, transform: np.ndarray, crop_size: int) -> np.ndarray:
+    """The face in a light drawn over a photo without a mask: where the model says, ending softly at its outline.
+
+    Args:
+        photo: (h, w, 3) uint8 RGB.
+        world: (N, 3) posed vertices, decimetre.
+        layout: of their model.
+        albedo: (T, T, 3) uint8 texture.
+        shading: (N, 3) factor of the albedo.
+        share: (N,) in [0, 1] of the face in the picture, by vertices.
+        transform: (2, 3) photo pixels -> crop pixels; the face may lie outside of the crop.
+        crop_size: width of that crop, pixels.
+
+    Returns:
+        (h, w, 3) uint8; the photo itself where the face is not.
+    """
+    back, result = inverse(transform), photo.copy()
+    left, top, right, bottom = _region(world, back, crop_size, photo.shape)
+    if right <= left or bottom <= top:
+        return result
+    moved = back - np.array([[0.0, 0.0, left], [0.0, 0.0, top]])
+    drawing = Drawing(world, layout, bottom - top, right - left, moved, crop_size)
+    inside = cv2.distanceTransform(np.pad(drawing.covered, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    feather = _FEATHER * crop_size / _REFERENCE * np.sqrt(abs(np.linalg.det(back[:, :2])))
+    rise = np.clip((inside - 0.5) / feather, 0.0, 1.0).astype(np.float32)
+    values = drawing.attributes(np.column_stack([shading, share]))
+    part = (rise * rise * (3.0 - 2.0 * rise))[..., None] * values[..., 3:]
+    region = result[top:bottom, left:right]
+    region[:] = to_bytes(region + part * (drawing.colors(albedo) * values[..., :3] - region))
+    return result
+
+
 def _region(world, back, size, shape):
     """First and last columns and rows of the photo that the face may cover: left, top, right, bottom."""
     clip = clip_coordinates(world)

@@ -16,7 +16,7 @@ _NOTHING = -1e6  # decimetre, z where there is no surface
 _EDGE = 0.015  # decimetre by which neighbouring depths bend where one surface hides another
 #: Millimetres on the face over which trust rises from 0 to 1: from the mask's border, and from where one part of the
 #: face hides another, for the photo's edge may lie beside the mesh's.
-_MASK_FEATHER, _EDGE_FEATHER = 3.0, 1.2
+_MASK_FEATHER, _EDGE_FEATHER = 2.0, 0.8
 _MILLIMETRES = 2.0 * camera.CAMERA_DISTANCE * camera.TAN_HALF_FOV * 100.0 / FINENESS  # of a pixel, at z = 0
 
 

@@ -1,0 +1,1 @@
+"""A page in the browser: drop a photo, turn the face, take the files."""
