@@ -22,7 +22,7 @@ USUAL = (".npz", "_input.png", "_mask.png", "_coarse.png", "_fine.png", "_coarse
          "_albedo.glb", "_lit.png", "_lit.obj", "_lit.mtl", "_lit.glb", "_visibility.png", "_confidence.png",
          "_pasted.png")
 FURTHER = ("_rig.glb", "_animated.glb", "_views.png", "_turntable.gif", "_turntable.mp4", "_turntable.webm",
-           "_weights.csv", "_overlay.mp4", "_film.npz")
+           "_weights.csv", "_overlay.mp4")
 ENDINGS = USUAL + FURTHER  # none ends another, so that results of different names never share a file
 _LONGEST = 180  # bytes of a name: with a number and an ending it stays below the 255 of file systems
 _KEPT_OF_LONG = 150  # bytes of a longer one that are kept before its digest
