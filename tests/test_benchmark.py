@@ -12,6 +12,7 @@ import mesh_sampling
 import model
 from facegcn.benchmark import __main__ as benchmark
 from facegcn.benchmark import references, rows
+from facegcn.benchmark.rows import drawing, steps, timing
 from facegcn.config import load_config
 from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
@@ -21,12 +22,12 @@ from facegcn.photos.packed_photos import to_network_range
 from facegcn.rasterizer import rasterize
 from tests.faces import half_ellipsoid
 
-TINY = rows.Sizes(vertices=900, pixels=48, batch=2, columns=8, images=6, small_mesh=100, embedding=8, repetitions=1)
+TINY = timing.Sizes(vertices=900, pixels=48, batch=2, columns=8, images=6, small_mesh=100, embedding=8, repetitions=1)
 
 
 @pytest.fixture(scope="module")
 def mesh():
-    return rows.bumpy_mesh(TINY.vertices)
+    return timing.bumpy_mesh(TINY.vertices)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,9 @@ def hierarchy(mesh):
 
 
 def test_default_mesh_is_as_large_as_the_basel_face_model():
-    vertices, triangles = rows.bumpy_mesh(rows.Sizes.vertices)
+    vertices, triangles = timing.bumpy_mesh(timing.Sizes.vertices)
     assert vertices.shape == (35_721, 3) and triangles.shape == (70_688, 3)
-    assert benchmark.BASEL_FACE_MODEL == rows.Sizes.vertices
+    assert benchmark.BASEL_FACE_MODEL == timing.Sizes.vertices
 
 
 def test_naive_decimation_keeps_as_many_and_mostly_the_same(mesh):
@@ -49,14 +50,14 @@ def test_naive_decimation_keeps_as_many_and_mostly_the_same(mesh):
 
 def test_naive_drawing_gives_the_same_pictures_and_colour_gradient(mesh):
     vertices, triangles = mesh
-    clip, triangles = rows.posed(vertices, 2), tf.constant(triangles)
+    clip, triangles = drawing.posed(vertices, 2), tf.constant(triangles)
     ids, barycentrics = references.naive_rasterize(clip, triangles, 48, 48)
     exact = rasterize(clip, triangles, 48, 48)
     same = np.asarray(ids) == np.asarray(exact.triangle_ids)
     assert same.mean() > 0.995 and (np.asarray(ids) >= 0).mean() > 0.2
     np.testing.assert_allclose(np.asarray(barycentrics)[same], np.asarray(exact.barycentrics)[same], atol=2e-3)
     colours, gradients = tf.random.stateless_uniform((2, len(vertices), 3), (0, 1)), []
-    for function in (rows.draw, references.naive_draw):
+    for function in (drawing.draw, references.naive_draw):
         with tf.GradientTape() as tape:
             tape.watch(colours)
             loss = tf.reduce_sum(tf.square(function(clip, triangles, [colours], 48)[0]))
@@ -84,14 +85,14 @@ def test_naive_pool_is_meshpool(hierarchy):
     np.testing.assert_allclose(naive(x), ours(x), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", rows.NETWORKS.values(), ids=["residual", "paper"])
+@pytest.mark.parametrize("options", steps.NETWORKS.values(), ids=["residual", "paper"])
 def test_both_training_steps_learn_the_same(options, mesh, hierarchy):
     vertices, triangles = mesh
-    scene = rows.posed(vertices, 2), tf.constant(triangles), 48
+    scene = drawing.posed(vertices, 2), tf.constant(triangles), 48
     ours = model.build_texture_network(hierarchy=hierarchy, embedding_dim=8, **options)
     losses = []
-    for network, draw in ((ours, rows.draw), (references.naive_network(ours), references.naive_draw)):
-        step = rows.training_step(network, draw, *scene)
+    for network, draw in ((ours, drawing.draw), (references.naive_network(ours), references.naive_draw)):
+        step = steps.training_step(network, draw, *scene)
         losses.append([float(step()) for _ in range(2)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
     assert losses[0][1] != losses[0][0], "a step changes the network"
@@ -115,16 +116,16 @@ def test_what_is_timed_is_what_is_shipped(monkeypatch):
         built.append(parts.network(**options))
         return built[-1]
 
-    steps = []
-    monkeypatch.setattr(rows, "training_step", lambda network, *scene: steps.append(network) or (lambda: None))
-    monkeypatch.setattr(rows, "compare", lambda ours, naive, repetitions: (1.0, 2.0))
-    assert len(rows.step_rows(TINY, parts._replace(network=network))) == 2
-    assert steps[::2] == built and {type(network) for network in steps} == {type(built[0])}
+    stepped = []
+    monkeypatch.setattr(steps, "training_step", lambda network, *scene: stepped.append(network) or (lambda: None))
+    monkeypatch.setattr(steps, "compare", lambda ours, naive, repetitions: (1.0, 2.0))
+    assert len(steps.step_rows(TINY, parts._replace(network=network))) == 2
+    assert stepped[::2] == built and {type(network) for network in stepped} == {type(built[0])}
     config = load_config(None)
     channels = FaceModel(half_ellipsoid(), delit=config.delit, mirror=config.mirror,
                          completed=config.completed).refiner_channels
     shipped = dict(kind=config.model, residual=config.residual, refiner_channels=channels)
-    assert list(rows.NETWORKS.values())[0] == shipped and not config.wide
+    assert list(steps.NETWORKS.values())[0] == shipped and not config.wide
 
 
 def test_naive_records_hold_the_same_images(tmp_path, rng):
@@ -140,27 +141,33 @@ def test_naive_records_hold_the_same_images(tmp_path, rng):
 
 def test_compare_takes_medians_without_the_first_call(monkeypatch):
     clock = iter(np.cumsum([0, 100, 0, 100, 0, 1, 0, 5, 0, 2, 0, 6, 0, 9, 0, 7]))
-    monkeypatch.setattr(rows.time, "perf_counter", lambda: float(next(clock)))
-    assert rows.compare(lambda: None, lambda: None, 3) == (2.0, 6.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    assert timing.compare(lambda: None, lambda: None, 3) == (2.0, 6.0)
 
 
 def test_line_gives_both_times_and_their_ratio():
-    line = benchmark.table_line(rows.Row("work", 0.0025, 1.5, ">= 8x"))
+    line = benchmark.table_line(timing.Row("work", 0.0025, 1.5, ">= 8x"))
     assert line.split() == ["work", "2.5", "ms", "1.50", "s", "600.0x", ">=", "8x"]
-    assert benchmark.table_line(rows.Row("work", 3.0, None, "<= 5 s")).split() == ["work", "3.00", "s", "<=", "5", "s"]
+    line = benchmark.table_line(timing.Row("work", 3.0, None, "<= 5 s"))
+    assert line.split() == ["work", "3.00", "s", "<=", "5", "s"]
+
+
+@pytest.mark.parametrize("name", [*rows.TABLE, *rows.BY_NAME])
+def test_every_name_has_its_function(name):
+    assert callable(rows.rows_function(name))
 
 
 @pytest.mark.parametrize("name", ["rasterize", "laplacian", "hierarchy", "packing"])
 def test_rows_have_times(name):
-    found = rows.ROWS[name](TINY, benchmark.parts())
+    found = rows.rows_function(name)(TINY, benchmark.parts())
     assert found and all(row.ours > 0 and (row.naive is None or row.naive > 0) for row in found)
 
 
 def test_table_is_printed_and_written(capsys, monkeypatch, tmp_path):
-    assert tuple(rows.ROWS) == benchmark.ROW_NAMES
     seen = []
-    monkeypatch.setitem(rows.ROWS, "step",
-                        lambda sizes, parts: seen.append(sizes.vertices) or [rows.Row("  step", 1.0, 7.0, ">= 5x")])
+    monkeypatch.setattr(
+        steps, "step_rows",
+        lambda sizes, parts: seen.append(sizes.vertices) or [timing.Row("  step", 1.0, 7.0, ">= 5x")])
     path = tmp_path / "new" / "table.json"
     assert benchmark.main(["--rows", "step", "--vertices", "900", "--json", str(path)]) == 0
     printed = capsys.readouterr().out

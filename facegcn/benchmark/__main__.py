@@ -19,11 +19,11 @@ import resource
 import sys
 
 from facegcn.backends.start import tensorflow
+from facegcn.benchmark.rows import BY_NAME, TABLE, rows_function
 from facegcn.config import PROJECT, config_from_arguments
 from facegcn.errors import guarded, log
 from facegcn.files import write_text
 
-ROW_NAMES = ("rasterize", "laplacian", "step", "hierarchy", "packing")
 BASEL_FACE_MODEL = 35_721  # vertices
 DEFAULT_CONFIG = os.path.join(PROJECT, "configs", "demo.yaml")
 PEOPLE = 32  # made ones, of two pictures each
@@ -31,7 +31,7 @@ SMALLEST_MESH = 576  # vertices; below, the coarsest of five meshes has no trian
 
 
 def table_line(row) -> str:
-    """One line of the table for a ``rows.Row``."""
+    """One line of the table for a ``rows.timing.Row``."""
     naive, ratio = ("", "") if row.naive is None else (_duration(row.naive), f"{row.naive / row.ours:.1f}x")
     return f"{row.work:52s}{_duration(row.ours):>10s}{naive:>10s}{ratio:>8s}   {row.bar}".rstrip()
 
@@ -47,27 +47,29 @@ def peak_memory() -> int:
 
 
 def parts():
-    """The root modules' functions that are timed, as ``rows.Parts``."""
+    """The root modules' functions that are timed, as ``rows.timing.Parts``."""
     import mesh_sampling
     import model
-    from facegcn.benchmark.rows import Parts
+    from facegcn.benchmark.rows.timing import Parts
     return Parts(mesh_sampling.generate_transform_matrices, mesh_sampling.adjacency, mesh_sampling.graph_laplacian,
                  model.build_texture_network)
 
 
 def main(arguments=None) -> int:
     """Prints the table; returns the exit code."""
+    names = [*TABLE, *BY_NAME]
     parser = argparse.ArgumentParser(prog="python -m facegcn.benchmark",
                                      description="Time the costly parts beside plain references, or measure quality.")
-    parser.add_argument("--rows", default=",".join(ROW_NAMES), help=f"comma-separated, of {', '.join(ROW_NAMES)}")
+    parser.add_argument("--rows", default=",".join(TABLE),
+                        help=f"comma-separated, of {', '.join(names)} (default: {','.join(TABLE)})")
     parser.add_argument("--vertices", type=int, default=BASEL_FACE_MODEL, help="vertices of the mesh")
     parser.add_argument("--json", metavar="FILE", help="also write the table, times in seconds, to this file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_quality(parser.add_subparsers(dest="what", metavar="quality", help="measure texture and shape instead"))
     options = parser.parse_args(arguments)
     for name in options.rows.split(","):
-        if name not in ROW_NAMES:
-            parser.error(f"--rows: there is no row '{name}'; choose from {', '.join(ROW_NAMES)}")
+        if name not in names:
+            parser.error(f"--rows: there is no row '{name}'; choose from {', '.join(names)}")
     if options.vertices < SMALLEST_MESH:
         parser.error(f"--vertices {options.vertices}: at least {SMALLEST_MESH} are needed")
     if options.what == "quality" and options.count < 1:
@@ -91,13 +93,13 @@ def _add_quality(commands) -> None:
 
 def _print_table(options) -> int:
     version = tensorflow().__version__
-    from facegcn.benchmark.rows import ROWS, Sizes
+    from facegcn.benchmark.rows.timing import Sizes
     log.info("TensorFlow %s, %s cores, %s vertices; medians, ours and naive timed in turn",
              version, os.cpu_count(), f"{options.vertices:,}")
     log.info(f"{'work':52s}{'ours':>10s}{'naive':>10s}{'ratio':>8s}   bar")
     rows = []
     for name in options.rows.split(","):
-        for row in ROWS[name](Sizes(vertices=options.vertices), parts()):
+        for row in rows_function(name)(Sizes(vertices=options.vertices), parts()):
             log.info(table_line(row))
             rows.append(row)
     peak = peak_memory()
