@@ -14,13 +14,17 @@ Letters: B images, N vertices, F triangles, H W pixels, C channels. Row 0 is the
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from facegcn.backends import kernels, tensorflow_rasterizer
-from facegcn.backends.row_gathers import aligned_empty, check_index, map_images, resolve_backend
+from facegcn.backends.row_gathers import aligned_empty, check_index, cores, map_images, resolve_backend
+
+_WORTH_BANDS = 30_000  # triangles and pixels: a thread of its own for less takes longer than it saves
+_MOST_KEPT = 1 << 26  # bytes of one array
 
 
 class Rasterization(NamedTuple):
@@ -100,7 +104,8 @@ def interpolate(attributes, triangles, rasterization: Rasterization, backend: st
 def rasterize_numpy(clip_vertices, triangles, height: int, width: int):
     """``rasterize`` of one image in NumPy, without TensorFlow: for data pipelines.
 
-    Releases Python's lock while it works, so that threads can draw side by side.
+    Releases Python's lock while it works, so that threads can draw side by side; cores that have nothing else to do
+    help with a large picture.
 
     Args:
         clip_vertices: (N, 4) homogeneous clip coordinates, y up.
@@ -117,9 +122,8 @@ def rasterize_numpy(clip_vertices, triangles, height: int, width: int):
     triangles = np.ascontiguousarray(triangles, np.int32)
     _check_shapes(clip_vertices.shape, triangles.shape, height, width, batched=False)
     check_index("triangles", triangles, clip_vertices.shape[0])
-    ids, barycentrics, depth = _empty_images((), height, width)
-    kernels.draw(clip_vertices, triangles, ids, barycentrics, depth)
-    return ids, barycentrics, depth
+    ids, barycentrics, depth = _draw_all(clip_vertices[None], triangles, height, width)
+    return ids[0], barycentrics[0], depth[0]
 
 
 # -------------------------------------------------------------------- the compiled path
@@ -165,9 +169,45 @@ def _interpolate(attributes, triangles, ids, barycentrics) -> tf.Tensor:
 
 def _draw_numpy(clip, triangles, height, width):
     check_index("triangles", triangles, clip.shape[1])
-    ids, barycentrics, depth = _empty_images(clip.shape[:1], height, width)
-    map_images(lambda b: kernels.draw(clip[b], triangles, ids[b], barycentrics[b], depth[b]), clip.shape[0])
+    return _draw_all(clip, triangles, int(height), int(width))
+
+
+def _draw_all(clip, triangles, height: int, width: int):
+    """Ids, barycentrics and depth (B, H, W, ...) of images that are drawn side by side, in bands of rows if few."""
+    batch, count = clip.shape[:2]
+    ids, barycentrics, depth = _empty_images((batch,), height, width)
+    bands = min(-(-cores() // max(batch, 1)), height) if len(triangles) + height * width >= _WORTH_BANDS else 1
+    edges = [height * band // bands for band in range(bands + 1)]
+
+    def draw(job):
+        image, band = divmod(job, bands)
+        first, end = edges[band], edges[band + 1]
+        kernels.draw(clip[image], triangles, height, first, ids[image, first:end], barycentrics[image, first:end],
+                     depth[image, first:end], _scratch.empty("screen", 4 * count, np.float64),
+                     _scratch.empty("boxes", 4 * count, np.int32), _scratch.empty("flags", count, np.uint8),
+                     _scratch.empty("nearest", (end - first) * width, np.float64))
+
+    map_images(draw, batch * bands)
     return ids, barycentrics, depth
+
+
+class _Scratch(threading.local):
+    """Memory that each thread keeps: to ask the system for it anew takes as long as half of the drawing."""
+
+    def __init__(self):
+        self._kept = {}
+
+    def empty(self, name: str, size: int, dtype) -> np.ndarray:
+        """An unfilled array (size,), the thread's own until it asks for the same name again."""
+        kept = self._kept.get(name)
+        if kept is None or len(kept) < size:
+            kept = np.empty(size, dtype)
+            if kept.nbytes <= _MOST_KEPT:
+                self._kept[name] = kept
+        return kept[:size]
+
+
+_scratch = _Scratch()
 
 
 def _draw_gradient_numpy(clip, triangles, ids, d_barycentrics, d_depth):
@@ -197,7 +237,7 @@ def _interpolate_gradient_numpy(attributes, triangles, ids, barycentrics, upstre
 # -------------------------------------------------------------------- checks
 def _empty_images(batch: tuple, height: int, width: int):
     """Unfilled arrays for triangle ids, barycentrics and depth."""
-    shape = (*batch, int(height), int(width))
+    shape = (*batch, height, width)
     return (aligned_empty(shape, np.int32), aligned_empty((*shape, 3), np.float32),
             aligned_empty(shape, np.float32))
 

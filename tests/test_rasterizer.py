@@ -81,6 +81,20 @@ def test_both_paths_give_the_same_bits_on_a_dense_mesh(rng):
 
 
 # ---------------------------------------------------------------- coverage
+def test_bands_of_rows_in_several_threads_are_one_picture(rng, monkeypatch):
+    """Scenes of other sizes in turn: the memory that threads keep fits each."""
+    for vertices, height, width in ((40, 37, 53), (500, 64, 8), (12, 2, 70)):
+        clip, triangles = random_mesh(rng, vertices, 2 * vertices, behind=True)
+        monkeypatch.setattr(rasterizer, "_WORTH_BANDS", np.inf)
+        whole = rasterize_numpy(clip, triangles, height, width)
+        assert (whole[0] >= 0).any()
+        monkeypatch.setattr(rasterizer, "_WORTH_BANDS", 0)
+        for cores in (2, 5):
+            monkeypatch.setattr(rasterizer, "cores", lambda cores=cores: cores)
+            for one, other in zip(whole, rasterize_numpy(clip, triangles, height, width)):
+                np.testing.assert_array_equal(one, other)
+
+
 def coverage_counts(clip, triangles, height, width, backend):
     """How many triangles cover each pixel: every triangle drawn alone, as an image of its own."""
     alone = rasterize(clip[triangles], [[0, 1, 2]], height, width, backend)

@@ -11,8 +11,6 @@ No loop may use ``fastmath``: the fill rule needs products rounded one by one.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
@@ -25,75 +23,52 @@ _inlined = njit(nogil=True, cache=True, error_model="numpy", inline="always")
 
 
 @_compiled
-def _to_doubled_pixels(clip, height, width):
-    """Clip coordinates (N, 4) -> float64 (N, 4) of X, Y, z, w in doubled pixels, Y down."""
-    screen = np.empty((clip.shape[0], 4), np.float64)
-    for n in range(clip.shape[0]):
-        x, y = np.float64(clip[n, 0]), np.float64(clip[n, 1])
-        z, w = np.float64(clip[n, 2]), np.float64(clip[n, 3])
-        screen[n, 0] = (x + w) * width
-        screen[n, 1] = (w - y) * height
-        screen[n, 2] = z
-        screen[n, 3] = w
-    return screen
+def _place(clip, height, width, first, rows, screen, boxes, flags):
+    """Where each vertex is: in doubled pixels, in which pixels its triangles may begin and end, and flags.
 
+    A triangle covers pixels only from the least first to the greatest last of its corners. They are a hair wider than
+    exact: the edge functions decide, a span must only not miss a pixel. A corner behind the camera spans the picture.
+    Flags: one bit for each plane of the view volume the vertex is beyond (a triangle whose three corners are beyond
+    one plane is invisible), ``_BEHIND`` where w is not positive, ``_BROKEN`` where a coordinate is not finite.
+    The loop has no branch and its arrays are flat, so that the compiler makes it work on eight vertices at once.
 
-@_compiled
-def _locate(screen, height, width):
-    """Where each vertex is: the pixels its triangles may begin and end at, and flags.
-
-    Columns of the result (N, 5) int32: first and last column, first and last row, flags.
-    A triangle covers pixels only from the least first to the greatest last of its corners. They
-    are a hair wider than exact: the edge functions decide, a span must only not miss a pixel.
-    A corner behind the camera spans the picture.
-    Flags: one bit for each plane of the view volume the vertex is beyond (a triangle whose three
-    corners are beyond one plane is invisible), _BEHIND where w is not positive, _BROKEN where a
-    coordinate is not finite.
+    Args:
+        clip: (4 N,) clip coordinates of each vertex.
+        height, width: of the whole picture.
+        first, rows: the rows that are drawn.
+        screen: (4 N,) result X, Y, z, w.
+        boxes: (4 N,) result first and last column, first and last row.
+        flags: (N,) result.
     """
-    places = np.zeros((screen.shape[0], 5), np.int32)
-    for n in range(screen.shape[0]):
-        x, y, z, w = screen[n, 0], screen[n, 1], screen[n, 2], screen[n, 3]
-        if not np.isfinite(x + y + z + w):
-            places[n, 4] = _BROKEN
-            continue
-        places[n, 4] = ((x < 0) | (x > 2 * width * w) << 1 | (y < 0) << 2 | (y > 2 * height * w) << 3
-                        | (z < -w) << 4 | (z > w) << 5)
-        if w > 0:
-            column = min(max((x / w - 1) / 2, -1.0), np.float64(width))
-            row = min(max((y / w - 1) / 2, -1.0), np.float64(height))
-            places[n, 0], places[n, 1] = math.ceil(column - _HAIR), math.floor(column + _HAIR)
-            places[n, 2], places[n, 3] = math.ceil(row - _HAIR), math.floor(row + _HAIR)
-        else:
-            places[n, 1], places[n, 3] = width - 1, height - 1
-            places[n, 4] |= _BEHIND
-    return places
+    right, bottom = np.int32(width - 1), np.int32(first + rows - 1)
+    for n in range(len(flags)):
+        z, w = np.float64(clip[4 * n + 2]), np.float64(clip[4 * n + 3])
+        x, y = (np.float64(clip[4 * n]) + w) * width, (w - np.float64(clip[4 * n + 1])) * height
+        screen[4 * n], screen[4 * n + 1], screen[4 * n + 2], screen[4 * n + 3] = x, y, z, w
+        finite = abs(x + y + z + w) < np.inf
+        known = finite & (w > 0)
+        column = min(max((x / w - 1) / 2, -1.0), np.float64(width)) if known else 0.0
+        row = min(max((y / w - 1) / 2, -1.0), np.float64(height)) if known else 0.0
+        boxes[4 * n] = max(np.int32(np.ceil(column - _HAIR)), np.int32(0))
+        boxes[4 * n + 1] = min(np.int32(np.floor(column + _HAIR)), right) if known else right
+        boxes[4 * n + 2] = max(np.int32(np.ceil(row - _HAIR)) if known else np.int32(0), np.int32(first))
+        boxes[4 * n + 3] = min(np.int32(np.floor(row + _HAIR)), bottom) if known else bottom
+        beyond = ((1 if x < 0 else 0) | (2 if x > 2 * width * w else 0) | (4 if y < 0 else 0)
+                  | (8 if y > 2 * height * w else 0) | (16 if z < -w else 0) | (32 if z > w else 0)
+                  | (0 if w > 0 else _BEHIND))
+        flags[n] = beyond if finite else _BROKEN
 
 
-@_compiled
-def _edge_functions(screen, i, j, k, px, py):
-    """The three edge functions at a pixel: proportional to perspective-correct barycentrics.
-
-    Each is x_a y_b - x_b y_a of two corners relative to the pixel. The two triangles at an edge
-    compute the same two products, so their values are negatives of each other to the last bit.
-    """
-    x0, y0 = screen[i, 0] - px * screen[i, 3], screen[i, 1] - py * screen[i, 3]
-    x1, y1 = screen[j, 0] - px * screen[j, 3], screen[j, 1] - py * screen[j, 3]
-    x2, y2 = screen[k, 0] - px * screen[k, 3], screen[k, 1] - py * screen[k, 3]
-    return x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
-
-
-@_compiled
+@_inlined
 def _owned_side(screen, a, b):
     """Side of edge a -> b, +1 or -1, that owns the pixels exactly on it.
 
     Top-left rule: the inside lies to the right of the edge, or the edge is level and the inside
     lies below it. With Y down, inwards is the direction in which the edge function grows.
     """
-    right = screen[a, 1] * screen[b, 3] - screen[b, 1] * screen[a, 3]
-    if right != 0:
-        return 1 if right > 0 else -1
-    down = screen[a, 3] * screen[b, 0] - screen[b, 3] * screen[a, 0]
-    return 1 if down > 0 else -1
+    right = screen[4 * a + 1] * screen[4 * b + 3] - screen[4 * b + 1] * screen[4 * a + 3]
+    down = screen[4 * a + 3] * screen[4 * b] - screen[4 * b + 3] * screen[4 * a]
+    return 1 if (right > 0) | ((right == 0) & (down > 0)) else -1
 
 
 @_compiled
@@ -104,97 +79,85 @@ def _owns_edges(screen, i, j, k, e0, e1, e2, side):
             and (e2 != 0 or _owned_side(screen, i, j) == side))
 
 
-@_inlined
-def _draw_triangle(screen, triangle, corners, box, ids, nearest):
-    """Writes a triangle into the id and depth images where it covers a pixel of the box and is
-    nearest so far.
-
-    The edge functions are written out (see ``_edge_functions``) and this function is inlined:
-    its loop is most of the work, and a call takes longer than the arithmetic.
-    """
-    i, j, k = corners
-    X0, Y0, z0, w0 = screen[i, 0], screen[i, 1], screen[i, 2], screen[i, 3]
-    X1, Y1, z1, w1 = screen[j, 0], screen[j, 1], screen[j, 2], screen[j, 3]
-    X2, Y2, z2, w2 = screen[k, 0], screen[k, 1], screen[k, 2], screen[k, 3]
-    left, right, top, bottom = box
-    for row in range(top, bottom + 1):
-        py = 2.0 * row + 1.0
-        y0, y1, y2 = Y0 - py * w0, Y1 - py * w1, Y2 - py * w2
-        for column in range(left, right + 1):
-            px = 2.0 * column + 1.0
-            x0, x1, x2 = X0 - px * w0, X1 - px * w1, X2 - px * w2
-            e0, e1, e2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
-            positive = (e0 >= 0) & (e1 >= 0) & (e2 >= 0)
-            negative = (e0 <= 0) & (e1 <= 0) & (e2 <= 0)  # seen from behind: drawn too
-            if not positive | negative:
-                continue
-            weight = e0 * w0 + e1 * w1 + e2 * w2
-            if not (positive & (weight > 0) | negative & (weight < 0)):
-                continue  # the part of a triangle that lies behind the camera
-            if (e0 == 0) | (e1 == 0) | (e2 == 0):
-                if not _owns_edges(screen, i, j, k, e0, e1, e2, 1 if weight > 0 else -1):
-                    continue
-            depth = (e0 * z0 + e1 * z1 + e2 * z2) / weight
-            if (depth >= -1) & (depth <= 1) & (depth < nearest[row, column]):
-                nearest[row, column] = depth
-                ids[row, column] = triangle
-
-
 @_compiled
-def _draw_triangles(screen, triangles, ids, nearest):
-    """Draws every triangle into the id (H, W) and depth (H, W) images."""
-    height, width = ids.shape
-    places = _locate(screen, height, width)
-    for t in range(triangles.shape[0]):
-        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        left = max(min(places[i, 0], min(places[j, 0], places[k, 0])), 0)
-        right = min(max(places[i, 1], max(places[j, 1], places[k, 1])), width - 1)
-        top = max(min(places[i, 2], min(places[j, 2], places[k, 2])), 0)
-        bottom = min(max(places[i, 3], max(places[j, 3], places[k, 3])), height - 1)
+def _draw_triangles(screen, boxes, flags, triangles, first, width, ids, barycentrics, nearest):
+    """Writes every triangle into the flat images where it covers a pixel and is nearest so far.
+
+    The three edge functions at a pixel are proportional to perspective-correct barycentrics. Each is x_a y_b - x_b y_a
+    of two corners relative to the pixel. The two triangles at an edge compute the same two products, so their values
+    are negatives of each other to the last bit. Arguments as in ``draw`` and ``_place``.
+    """
+    for t in range(len(triangles) // 3):
+        # Without a sign, as else each access would look whether it counts from the end.
+        i, j, k = np.uintp(triangles[3 * t]), np.uintp(triangles[3 * t + 1]), np.uintp(triangles[3 * t + 2])
+        left = min(boxes[4 * i], min(boxes[4 * j], boxes[4 * k]))
+        right = max(boxes[4 * i + 1], max(boxes[4 * j + 1], boxes[4 * k + 1]))
+        top = min(boxes[4 * i + 2], min(boxes[4 * j + 2], boxes[4 * k + 2]))
+        bottom = max(boxes[4 * i + 3], max(boxes[4 * j + 3], boxes[4 * k + 3]))
         if (left > right) | (top > bottom):
             continue
-        flags = places[i, 4], places[j, 4], places[k, 4]
-        if not (flags[0] & flags[1] & flags[2] | (flags[0] | flags[1] | flags[2]) & _BROKEN):
-            _draw_triangle(screen, t, (i, j, k), (left, right, top, bottom), ids, nearest)
+        hidden = flags[i] & flags[j] & flags[k] | (flags[i] | flags[j] | flags[k]) & _BROKEN
+        if hidden != 0:
+            continue
+        X0, Y0, z0, w0 = screen[4 * i], screen[4 * i + 1], screen[4 * i + 2], screen[4 * i + 3]
+        X1, Y1, z1, w1 = screen[4 * j], screen[4 * j + 1], screen[4 * j + 2], screen[4 * j + 3]
+        X2, Y2, z2, w2 = screen[4 * k], screen[4 * k + 1], screen[4 * k + 2], screen[4 * k + 3]
+        for row in range(top, bottom + 1):
+            py = 2.0 * row + 1.0
+            y0, y1, y2 = Y0 - py * w0, Y1 - py * w1, Y2 - py * w2
+            for column in range(left, right + 1):
+                px = 2.0 * column + 1.0
+                x0, x1, x2 = X0 - px * w0, X1 - px * w1, X2 - px * w2
+                e0, e1, e2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+                weight = e0 * w0 + e1 * w1 + e2 * w2
+                # A triangle seen from behind is drawn too; the part of it that lies behind the camera is not.
+                least = min(e0, min(e1, e2)) if weight > 0 else -max(e0, max(e1, e2))
+                if not ((least >= 0) & (weight != 0)):
+                    continue
+                if least == 0:
+                    if not _owns_edges(screen, i, j, k, e0, e1, e2, 1 if weight > 0 else -1):
+                        continue
+                depth = (e0 * z0 + e1 * z1 + e2 * z2) / weight
+                pixel = np.uintp((row - first) * width + column)
+                if (depth >= -1) & (depth <= 1) & (depth < nearest[pixel]):
+                    nearest[pixel] = depth
+                    ids[pixel] = t
+                    total = e0 + e1 + e2
+                    barycentrics[3 * pixel] = e0 / total
+                    barycentrics[3 * pixel + 1] = e1 / total
+                    barycentrics[3 * pixel + 2] = e2 / total
 
 
 @_compiled
-def draw(clip, triangles, ids, barycentrics, depth):
-    """Rasterizes one image.
+def draw(clip, triangles, height, first, ids, barycentrics, depth, screen, boxes, flags, nearest):
+    """Rasterizes a band of rows of one image.
 
     Args:
         clip: (N, 4) clip coordinates.
         triangles: (F, 3) int32, all in 0..N-1.
-        ids: (H, W) int32 result, nearest triangle or -1.
-        barycentrics: (H, W, 3) float32 result, 0 where there is no triangle.
-        depth: (H, W) float32 result, 1 where there is no triangle.
+        height: H of the whole image.
+        first: the first of the R rows that are drawn.
+        ids: (R, W) int32 result, nearest triangle or -1.
+        barycentrics: (R, W, 3) float32 result, 0 where there is no triangle.
+        depth: (R, W) float32 result, 1 where there is no triangle.
+        screen, boxes, flags: memory to work in, (4 N,) float64, (4 N,) int32, (N,) uint8.
+        nearest: memory to work in, (R W,) float64.
     """
-    height, width = ids.shape
-    screen = _to_doubled_pixels(clip, height, width)
-    nearest = np.full((height, width), np.inf)
-    ids[:] = -1
-    _draw_triangles(screen, triangles, ids, nearest)
-    for row in range(height):
-        for column in range(width):
-            t = ids[row, column]
-            depth[row, column] = 1
-            barycentrics[row, column, :] = 0
-            if t >= 0:
-                depth[row, column] = nearest[row, column]
-                e0, e1, e2 = _edge_functions(screen, triangles[t, 0], triangles[t, 1], triangles[t, 2],
-                                             2.0 * column + 1.0, 2.0 * row + 1.0)
-                total = e0 + e1 + e2
-                barycentrics[row, column, 0] = e0 / total
-                barycentrics[row, column, 1] = e1 / total
-                barycentrics[row, column, 2] = e2 / total
+    rows, width = ids.shape
+    _place(clip.reshape(-1), height, width, first, rows, screen, boxes, flags)
+    ids, barycentrics = ids.reshape(-1), barycentrics.reshape(-1)
+    nearest[:], ids[:], barycentrics[:] = np.inf, -1, 0
+    _draw_triangles(screen, boxes, flags, triangles.reshape(-1), first, width, ids, barycentrics, nearest)
+    flat = depth.reshape(-1)
+    for pixel in range(len(flat)):
+        flat[pixel] = min(nearest[pixel], 1.0)
 
 
 @_compiled
 def draw_gradient(clip, triangles, ids, d_barycentrics, d_depth, d_clip):
     """Adds the gradient of one image's barycentrics and depth to ``d_clip`` (N, 4) float64."""
     height, width = ids.shape
-    screen = _to_doubled_pixels(clip, height, width)
-    x, y, e, g = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    x, y, z, w, e, g = np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     for row in range(height):
         py = 2.0 * row + 1.0
         for column in range(width):
@@ -204,24 +167,25 @@ def draw_gradient(clip, triangles, ids, d_barycentrics, d_depth, d_clip):
             px = 2.0 * column + 1.0
             corners = triangles[t]
             for c in range(3):
-                x[c] = screen[corners[c], 0] - px * screen[corners[c], 3]
-                y[c] = screen[corners[c], 1] - py * screen[corners[c], 3]
+                n = corners[c]
+                z[c], w[c] = clip[n, 2], clip[n, 3]
+                x[c] = (clip[n, 0] + w[c]) * width - px * w[c]
+                y[c] = (w[c] - clip[n, 1]) * height - py * w[c]
             for c in range(3):
                 e[c] = x[(c + 1) % 3] * y[(c + 2) % 3] - x[(c + 2) % 3] * y[(c + 1) % 3]
             total = e[0] + e[1] + e[2]
             weight = mean = height_sum = 0.0
             for c in range(3):
-                weight += e[c] * screen[corners[c], 3]
-                height_sum += e[c] * screen[corners[c], 2]
+                weight += e[c] * w[c]
+                height_sum += e[c] * z[c]
                 mean += e[c] / total * d_barycentrics[row, column, c]
-            z = height_sum / weight
+            depth = height_sum / weight
             by_depth = d_depth[row, column] / weight
             for c in range(3):
                 n = corners[c]
-                g[c] = ((d_barycentrics[row, column, c] - mean) / total
-                        + by_depth * (screen[n, 2] - z * screen[n, 3]))
+                g[c] = (d_barycentrics[row, column, c] - mean) / total + by_depth * (z[c] - depth * w[c])
                 d_clip[n, 2] += by_depth * e[c]
-                d_clip[n, 3] -= by_depth * e[c] * z
+                d_clip[n, 3] -= by_depth * e[c] * depth
             for c in range(3):  # corner c appears in the edge functions of the other two
                 after, before = (c + 1) % 3, (c + 2) % 3
                 dx = g[before] * y[after] - g[after] * y[before]

@@ -40,11 +40,27 @@ def resolve_backend(backend: str = "auto") -> str:
 
 
 def map_images(function, count: int) -> None:
-    """Calls ``function(image)`` for each image, in threads; the function must release the GIL."""
-    if count == 1:
-        function(0)
-    else:
-        list(_pool().map(function, range(count)))
+    """Calls ``function(image)`` for each image, in this thread and in others that are free; the function must release
+    the GIL. It may call this one again."""
+    images = iter(range(count))  # each thread takes the next one
+
+    def work():
+        for image in images:
+            function(image)
+
+    helpers = [_pool().submit(work) for _ in range(min(count, cores()) - 1)]
+    try:
+        work()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():  # it has begun
+                helper.result()
+
+
+@functools.cache
+def cores() -> int:
+    """How many cores we may use."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
 
 
 @functools.cache
@@ -54,8 +70,7 @@ def _pool() -> ThreadPoolExecutor:
     Python threads around compiled loops that release the GIL, instead of Numba's own parallel
     loops: those stop the process when two threads of TensorFlow enter them at once.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ThreadPoolExecutor(max_workers=cores or 1, thread_name_prefix="facegcn-images")
+    return ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="facegcn-images")
 
 
 def aligned_empty(shape: tuple, dtype) -> np.ndarray:
