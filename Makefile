@@ -1,11 +1,13 @@
 # make demo   everything from nothing: environment, data, training, reconstruction of made faces and a real photo
-# make test   the same environment, then the whole test suite
+# make test   the same environment, then the whole test suite but for what takes long
 # make test-fast   the tests that take less than a second or two, for working
+# make test-long   what `make test` leaves out: kills, soaks, fuzzing (docs/testing.md)
+# make coverage    `make test` with every line counted; make mutations: every formula broken once
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test test-fast lint
+.PHONY: demo test test-fast test-long coverage mutations lint
 
 $(VENV)/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,11 +24,23 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(PY) -m ruff check .
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-fast: $(VENV)/installed
-	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow and not long"
+
+test-long: $(VENV)/installed
+	$(PY) -m pytest -m long --durations=0
+
+coverage: $(VENV)/installed
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	NUMBA_DISABLE_JIT=1 $(PY) -m coverage run -m pytest $$(cat tests/interpreted.txt)
+	$(PY) -m coverage combine
+	$(PY) -m coverage report
+
+mutations: $(VENV)/installed
+	$(PY) -m tests.mutations
 
 lint: $(VENV)/installed
 	$(PY) -m ruff check .
-

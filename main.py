@@ -52,6 +52,7 @@ def parse_arguments(arguments=None):
             ("drop_rate", float, "dropout of the embedding"),
             ("adv_lambda", float, "weight of the adversarial loss"), ("seed", int, "random seed")):
         add(f"--{name}", type=kind, help=text)
+    add("--deterministic", action="store_const", const=True, help="train to the same weights, bit for bit, each time")
     add("--gan", action="store_const", const=True, help="train against an image critic")
     add("--wide", action="store_const", const=True, help="wider texture networks")
     add("--debug", action="store_true", help="show the traceback of every error")
@@ -61,6 +62,7 @@ def parse_arguments(arguments=None):
 def train(config: Config, args, begun: list) -> int:
     """Stage rec, stage render, or what is missing of them, in one run folder, which is appended to ``begun``."""
     import keras
+    import tensorflow as tf
 
     from facegcn.assets.worlds import load_morphable, pack_made_portraits
     from facegcn.photos.packed_photos import read_packed
@@ -78,6 +80,8 @@ def train(config: Config, args, begun: list) -> int:
         morphable = load_morphable(config)
     packed = read_packed(config, morphable.vertex_count)
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     face_model = build_face_model(config, morphable)
     critic = build_critic(config.img_size, config.critic_norm) if config.gan and args.stage != "rec" else None
     other = _run_with_regressor(config, args.stage, morphable)

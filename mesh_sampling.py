@@ -20,6 +20,7 @@ import scipy.sparse as sp
 
 from facegcn.errors import BrokenFile, UserError, guarded, log
 from facegcn.files import read_npz, write_npz
+from facegcn.mesh.hierarchy_format import check_hierarchy
 
 #: Names of the meshes' arrays and of the matrices in a saved hierarchy, each followed by its level.
 _MESH_KEYS = ("vertices", "triangles")
@@ -157,7 +158,7 @@ def to_arrays(hierarchy: MeshHierarchy) -> dict[str, np.ndarray]:
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> MeshHierarchy:
     """The hierarchy of such arrays. Raises KeyError or ValueError where they are none."""
-    levels = sum(name.startswith("vertices") for name in arrays) - 1
+    levels = check_hierarchy(arrays)
     parts = {name: [arrays[f"{name}{k}"] for k in range(levels + 1)] for name in _MESH_KEYS}
     for name, key in _MATRIX_KEYS.items():
         parts[name] = [_matrix(arrays, f"{key}{k}") for k in range(_matrix_count(name, levels))]

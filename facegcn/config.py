@@ -11,10 +11,12 @@ elsewhere, is relative to the working directory.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
 import os
+import reprlib
 from dataclasses import dataclass
 
 import yaml
@@ -185,8 +187,16 @@ class Config:
     buffer_size: int = setting(256, RELEASED, least=1)
     #: Parallel readers and makers.
     workers: int = setting(2, RELEASED, least=1, most=256)
+    #: Two trainings with the same settings on the same machine give the same weights, bit for bit, interrupted or not.
+    deterministic: bool = setting(False, OURS)
+    #: A training step with a number that is not finite is undone and its batch passed over, its records named in the
+    #: log; else the training stops there. Twenty such batches in a row end it in any case.
+    skip_bad_batches: bool = setting(False, OURS)
     #: Training steps between lines of stats.jsonl.
     log_steps: int = setting(20, OURS, least=1)
+    #: Seconds of training that a crash may cost: a checkpoint is written after every epoch, and after the first step
+    #: that ends later than this behind the one before; 0 = after every step.
+    checkpoint_seconds: float = setting(300.0, OURS, least=0, most=1_000_000)
     #: Photos reconstructed at a time.
     test_batch_size: int = setting(8, OURS, least=1, most=4096)
     #: Converted LightCNN-29, relative to root_dir: identity cosine in test mode; '' = none.
@@ -323,7 +333,8 @@ def _read_yaml(path: str | None) -> dict:
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}; "
                         "the ones that come with the project are in configs/") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # What stands for a date, a number or a set raises what Python's own types raise; nesting has an end, too.
+    except Exception as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
@@ -334,19 +345,20 @@ def _read_yaml(path: str | None) -> dict:
 def _checked(key, value, source):
     """The value in its field's type; raises UserError naming key, source and cure."""
     if key not in _FIELDS:
-        near = difflib.get_close_matches(str(key), _FIELDS, n=1, cutoff=_SLIP)
+        key = key if isinstance(key, str) else _shown(key)
+        near = difflib.get_close_matches(key[:80], _FIELDS, n=1, cutoff=_SLIP)
         hint = f"did you mean '{near[0]}'?" if near else "facegcn/config.py lists all settings"
-        raise UserError(f"{source}: unknown setting '{key}'; {hint}")
+        raise UserError(f"{source}: unknown setting '{key[:80]}'; {hint}")
     field = _FIELDS[key]
     wanted = _TYPES[field.type]
     value = _converted(value, wanted)
     if type(value) is not wanted:
-        raise UserError(f"{source}: '{key}' must be of type {field.type}, got {value!r}")
+        raise UserError(f"{source}: '{key}' must be of type {field.type}, got {_shown(value)}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
-        raise UserError(f"{source}: '{key}' must be one of {', '.join(choices)}, got {value!r}")
+        raise UserError(f"{source}: '{key}' must be one of {', '.join(choices)}, got {_shown(value)}")
     if wanted in (int, float) and not _in_range(value, field.metadata):
-        raise UserError(f"{source}: '{key}' must be {_range(field.metadata)}, got {value!r}")
+        raise UserError(f"{source}: '{key}' must be {_range(field.metadata)}, got {_shown(value)}")
     if key in ("name", "suffix") and value:
         check_name(value, f"{source}: '{key}'")
     if key == "erosion" and value % 2 == 0:
@@ -356,9 +368,17 @@ def _checked(key, value, source):
     return value
 
 
+def _shown(value) -> str:
+    """A value for a message: YAML's aliases make of a few lines what fills any screen, and any memory."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
 def _in_range(value, limits) -> bool:
     least, above, most, below = (limits[name] for name in ("least", "above", "most", "below"))
-    return (math.isfinite(value) and (least is None or value >= least) and (above is None or value > above)
+    return ((type(value) is int or math.isfinite(value)) and (least is None or value >= least) and (above is None or value > above)
             and (most is None or value <= most) and (below is None or value < below))
 
 
@@ -376,8 +396,9 @@ def _converted(value, wanted):
         try:
             # YAML 1.1 takes "1e-4" for a string, so numbers are read by Python.
             value = wanted(value) if wanted is not bool else yaml.safe_load(value)
-        except (ValueError, yaml.YAMLError):
+        except Exception:  # as in _read_yaml
             return value
     if wanted is float and type(value) is int:
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     return value

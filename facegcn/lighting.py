@@ -126,7 +126,7 @@ def fit_light(albedo01, normals, colors01, weight, gamma, ridge: float = 0.005) 
         ridge: pull to it.
 
     Returns:
-        (B, 27) float32.
+        (B, 27) float32; NaN where what is given is not finite.
     """
     basis, batch = sh_basis(normals), tf.shape(gamma)[0]
     residual = colors01 - albedo01 * shading(normals, gamma)
@@ -135,5 +135,9 @@ def fit_light(albedo01, normals, colors01, weight, gamma, ridge: float = 0.005) 
     matrix = tf.reshape(matrix, (batch, 3, HARMONICS, HARMONICS))
     pull = ridge * tf.reduce_sum(weight, axis=1)[:, None, None, None] + 1e-6
     right = tf.matmul(albedo01 * residual * weight[..., None], basis, transpose_a=True)
-    change = tf.linalg.solve(matrix + pull * tf.eye(HARMONICS), right[..., None])[..., 0]
+    matrix += pull * tf.eye(HARMONICS)
+    finite = tf.reduce_all(tf.math.is_finite(matrix), axis=(2, 3), keepdims=True)
+    # The solver ends the program where a matrix is not finite.
+    change = tf.linalg.solve(tf.where(finite, matrix, tf.eye(HARMONICS)), right[..., None])
+    change = tf.where(finite, change, math.nan)[..., 0]
     return tf.stop_gradient(gamma + tf.reshape(change, (batch, 3 * HARMONICS)))

@@ -149,22 +149,26 @@ def check_headers(headers: Mapping[str, tuple[tuple, np.dtype]]) -> None:
         raise ModelFileError("has parts ('part_...') but no 'blendshapes' that move them: give both, or leave both out")
     lengths = {letter: headers[name][0][axis] for letter, (name, axis) in _LENGTHS.items()
                if name in headers and len(headers[name][0]) == len((ARRAYS | _OPTIONAL)[name].shape)}
-    for name, (wanted, index, _, text) in (ARRAYS | _OPTIONAL).items():
+    for name, wanted in (ARRAYS | _OPTIONAL).items():
         if name not in headers:
             continue
-        shape, dtype = headers[name]
-        fits = len(shape) == len(wanted) and all(
-            have == lengths.get(want, want) or isinstance(want, str) and want not in lengths
-            for want, have in zip(wanted, shape))
-        if not fits:
-            expected = ", ".join(f"{want}={lengths[want]}" if want in lengths else str(want) for want in wanted)
-            raise ModelFileError(f"array '{name}' has shape {shape}, expected ({expected})")
-        if dtype.kind not in ("U" if text else "iuf"):
-            raise ModelFileError(f"array '{name}' is {dtype}, expected "
-                                 f"{'text' if text else 'int32' if index else 'float32'}")
+        _check_header(name, wanted, *headers[name], lengths)
     for name in ("mean_shape", "triangles", "blendshape_names", "part_names", "part_triangles"):
         if name in headers and not headers[name][0][0]:
             raise ModelFileError(f"array '{name}' is empty")
+
+
+def _check_header(name, wanted, shape, dtype, lengths):
+    """Raises ModelFileError where an array is not as its ``ArrayFormat`` says, with the lengths that are known."""
+    fits = len(shape) == len(wanted.shape) and all(
+        have == lengths.get(want, want) or isinstance(want, str) and want not in lengths
+        for want, have in zip(wanted.shape, shape))
+    if not fits:
+        expected = ", ".join(f"{want}={lengths[want]}" if want in lengths else str(want) for want in wanted.shape)
+        raise ModelFileError(f"array '{name}' has shape {shape}, expected ({expected})")
+    if dtype.kind not in ("U" if wanted.text else "iuf"):
+        raise ModelFileError(f"array '{name}' is {dtype}, expected "
+                             f"{'text' if wanted.text else 'int32' if wanted.index else 'float32'}")
 
 
 def check_values(arrays: Mapping[str, np.ndarray]) -> None:
@@ -187,7 +191,7 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
             raise ModelFileError(f"array '{name}' has an index outside 0..{count - 1}: {array.min():.0f}.."
                                  f"{array.max():.0f}" + ("; numbers count from 0: subtract 1" if one_based else ""))
     if set(EMBEDDING_ARRAYS) <= set(arrays):
-        _check_embedding(arrays)
+        check_embedding(arrays, len(arrays["triangles"]))
     if "blendshapes" in arrays:
         _check_finite("blendshapes", arrays["blendshapes"])
     if "blendshape_names" in arrays:
@@ -204,11 +208,20 @@ def _check_finite(name, array):
             raise ModelFileError(f"array '{name}' has values that are not finite")
 
 
-def _check_embedding(arrays):
-    """Triangles that exist, weights that mix, noise above zero."""
-    for name in EMBEDDING_ARRAYS:
+def check_embedding(arrays: Mapping[str, np.ndarray], count: int) -> None:
+    """Checks a landmark embedding: triangles that exist, weights that mix, noise above zero.
+
+    Args:
+        arrays: ``EMBEDDING_ARRAYS``, among others.
+        count: triangles of the model.
+
+    Raises:
+        ModelFileError: names the first array that is not so.
+    """
+    for name, wanted in EMBEDDING_ARRAYS.items():
+        _check_header(name, wanted, arrays[name].shape, arrays[name].dtype, {})
         _check_finite(name, arrays[name])
-    triangles, weights, count = arrays["dense_triangles"], arrays["dense_barycentrics"], len(arrays["triangles"])
+    triangles, weights = arrays["dense_triangles"], arrays["dense_barycentrics"]
     if (triangles != np.round(triangles)).any() or not -1 <= triangles.min() <= triangles.max() < count:
         raise ModelFileError(f"array 'dense_triangles' must hold triangle numbers from 0 to {count - 1}, or -1: "
                              + _NEW_EMBEDDING)

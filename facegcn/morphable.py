@@ -177,7 +177,8 @@ class MorphableModel:
             id: identity coefficients (B, Ki).
             exp: expression coefficients (B, Ke).
         """
-        offsets = _combine(self.id_basis, id) + _combine(self.exp_basis, exp)
+        id_basis, exp_basis, _ = self._bases
+        offsets = _combine(id_basis, id) + _combine(exp_basis, exp)
         return (self.mean_shape - self._centroid)[None] + offsets
 
     def albedo(self, tex) -> tf.Tensor:
@@ -186,7 +187,14 @@ class MorphableModel:
         Args:
             tex: albedo coefficients (B, Ka).
         """
-        return tf.clip_by_value(self.mean_albedo[None] + _combine(self.albedo_basis, tex), 0.0, 255.0)
+        return tf.clip_by_value(self.mean_albedo[None] + _combine(self._bases[2], tex), 0.0, 255.0)
+
+    @functools.cached_property
+    def _bases(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Bases (N, 3, K) of identity, expression and albedo. Made eagerly, so that graphs only capture them: a graph
+        with such constants has a copy, some hundred megabytes, in each of the forms that TensorFlow gives it."""
+        with tf.init_scope():
+            return tuple(map(tf.constant, (self.id_basis, self.exp_basis, self.albedo_basis)))
 
     # ---------------------------------------------------------------- files
     def arrays(self) -> dict[str, np.ndarray]:
@@ -274,8 +282,8 @@ def _texture(arrays) -> TextureLayout:
     return TextureLayout(**{name.removeprefix("texture_"): array for name, array in arrays.items()})
 
 
-def _combine(basis: np.ndarray, coefficients) -> tf.Tensor:
+def _combine(basis: tf.Tensor, coefficients) -> tf.Tensor:
     """Basis (N, 3, K) times coefficients (B, K) -> (B, N, 3); zeros where K is 0."""
-    flat = basis.reshape(3 * len(basis), basis.shape[2])
+    flat = tf.reshape(basis, (3 * basis.shape[0], basis.shape[2]))
     product = tf.matmul(tf.convert_to_tensor(coefficients, tf.float32), flat, transpose_b=True)
     return tf.reshape(product, (-1, basis.shape[0], 3))

@@ -42,6 +42,7 @@ SLOW = {
     "test_face_recognition.py": ("converted", "world", "test_features_match_the_numpy_oracle",
                                  "test_every_published_weight_has_its_place",
                                  "test_networks_see_grey_or_signed_colour"),
+    "test_finite.py": ("eagerly",),
     "test_fitting.py": ("test_regressor_weights_round_trip_and_misfits",
                         "test_without_dense_landmarks_or_an_embedding_the_68_points_decide"),
     "test_frozen.py": ("world",),
@@ -97,6 +98,16 @@ def _disk_is_not_waited_for():
     """Thousands of small files are written here, and none must outlive a crash of the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_portraits_measure_a_regressor():
+    """Test mode measures each new regressor once, on 2,500 made portraits: half a minute, and regressors that tests
+    make anew are new each time. A covariance of a small model needs no more than these."""
+    from facegcn.assets import regressor_errors
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regressor_errors, "COUNT", 64)
         yield
 
 

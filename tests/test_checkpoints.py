@@ -1,6 +1,7 @@
 """Checkpoints, encodings and weights that are cut, stops that are asked for, and sums that go on."""
 
 import gc
+import math
 import os
 import signal
 import time
@@ -21,10 +22,10 @@ from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.interruption import StopRequest, pipelines_ended
 
 
-def opened(folder, **parts):
+def opened(folder, seconds=math.inf, **parts):
     state = TrainingState()
     variable = tf.Variable(np.zeros(1000, np.float32))
-    return Checkpoints(str(folder / "texture"), state, weights=variable, **parts), state, variable
+    return Checkpoints(str(folder / "texture"), state, seconds, weights=variable, **parts), state, variable
 
 
 def saved(folder, count=3):
@@ -112,6 +113,20 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path, monkeypa
         checkpoints.save()
     again, state, _ = opened(tmp_path)
     assert again.restore() and state.step == 3
+
+
+def test_another_one_is_due_when_the_newest_is_too_old(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checkpoints, _, _ = opened(tmp_path, 300.0)
+    for seconds, due in ((299.9, False), (0.2, True)):
+        now[0] += seconds
+        assert checkpoints.due() is due
+    checkpoints.save()
+    assert not checkpoints.due()
+    now[0] += 300.0
+    assert checkpoints.due() and opened(tmp_path / "always", 0.0)[0].due()
+    assert not opened(tmp_path / "never")[0].due()
 
 
 # ---------------------------------------------------------------- sums that go on

@@ -62,6 +62,7 @@ def test_text_becomes_the_fields_type(key, text, value):
     ({"demo_vertices": "1"}, ["'demo_vertices'"]), ({"demo_vertices": "999999999"}, ["'demo_vertices'"]),
     ({"name": "../../x"}, ["'name'", "slash"]), ({"suffix": "a\nb"}, ["'suffix'", "line break"]),
     ({"name": ""}, ["'name' is empty"]), ({"name": "n" * 300}, ["'name'", "300 bytes"]),
+    ({"checkpoint_seconds": "-1"}, ["'checkpoint_seconds'", "0 or more"]),
     ({"eval": "0.5"}, ["'eval'", "whole number"]), ({"erosion": "4"}, ["'erosion'", "odd"])])
 def test_mistakes_are_named(overrides, words):
     with pytest.raises(UserError) as caught:

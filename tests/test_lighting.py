@@ -112,3 +112,15 @@ def test_frontal_brightness_is_the_mean_over_a_sphere_seen_from_the_front(rng):
 def test_dark_skin_gets_a_little_more_light():
     np.testing.assert_allclose(lighting.metered_exposure(0.5), 0.9)
     np.testing.assert_allclose(lighting.metered_exposure(0.25), 0.9 * 2 ** 0.1)
+
+
+def test_light_of_a_face_that_is_not_finite_is_not_finite_and_the_others_are_as_before(rng):
+    albedo, colors = rng.uniform(0.2, 0.8, (2, 2, 40, 3)).astype(np.float32)
+    normals = rng.normal(size=(2, 40, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    weight, gamma = np.ones((2, 40), np.float32), np.zeros((2, 27), np.float32)
+    whole = lighting.fit_light(albedo, normals, colors, weight, gamma).numpy()
+    normals[1, 3, 2] = np.nan
+    found = lighting.fit_light(albedo, normals, colors, weight, gamma).numpy()
+    np.testing.assert_allclose(found[0], whole[0], rtol=1e-5, atol=1e-6)
+    assert np.isnan(found[1]).all()

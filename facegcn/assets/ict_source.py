@@ -22,6 +22,7 @@ IDENTITIES, EXPRESSIONS = 100, 53  # in a complete checkout
 
 _NEUTRAL = "generic_neutral_mesh.obj"
 _INDICES = "vertex_indices.json"
+_FARTHEST = 1e6  # of a coordinate, in the source's unit
 _EYE_FORWARD = 0.2  # triangles of the eyeballs are kept when the z of their unit normal is above
 
 
@@ -128,8 +129,9 @@ def read_checkout(folder: str, layout: Layout = LAYOUT) -> IctSource:
     if missing:
         raise UserError(f"{folder} lacks {' and '.join(missing)}, so it is no FaceXModel folder; {WHERE_FROM}")
     facts = _read_json(os.path.join(folder, _INDICES))
-    landmarks = np.asarray(facts["idx_to_landmark_verts"], np.int32)
+    landmarks = np.array(facts["idx_to_landmark_verts"])
     _check_range(os.path.join(folder, _INDICES), "idx_to_landmark_verts", landmarks, layout.face)
+    landmarks = landmarks.astype(np.int32)
     identities = sorted(n for n in names if n.startswith("identity") and n.endswith(".obj"))
     expressions = [n for n in facts["expressions"] if f"{n}.obj" in names]
     if not identities or not expressions:
@@ -170,9 +172,10 @@ def _read_json(path):
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)
-        if len(facts["idx_to_landmark_verts"]) == 68 and facts["expressions"]:
+        landmarks, names = facts["idx_to_landmark_verts"], facts["expressions"]
+        if len(landmarks) == 68 and names and set(map(type, landmarks)) == {int} and set(map(type, names)) == {str}:
             return facts
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as ICT-FaceKit's index file ({error!r}); {WHERE_FROM}") from error
     raise UserError(f"{path} must list 68 landmarks and the expressions; {WHERE_FROM}")
 
@@ -189,10 +192,13 @@ def _numbers(lines, prefix, width, path):
     """The numbers of all lines that start with ``prefix``, (lines, width) float64."""
     chosen = [line[len(prefix):] for line in lines if line.startswith(prefix)]
     try:
-        return np.array(b" ".join(chosen).split(), dtype=np.float64).reshape(len(chosen), width)
+        numbers = np.array(b" ".join(chosen).split(), dtype=np.float64).reshape(len(chosen), width)
     except ValueError as error:
         raise UserError(f"{path} is not a readable OBJ file: a line '{prefix.decode().strip()}' must hold "
                         f"{width} numbers") from error
+    if not (np.abs(numbers) < _FARTHEST).all():  # False for NaN
+        raise UserError(f"{path}: a line '{prefix.decode().strip()}' has a number that is no place")
+    return numbers
 
 
 def _read_vertices(path, layout, lines=None):
@@ -214,6 +220,9 @@ def _read_neutral(path, layout):
                  for line in lines if line.startswith(b"f ")]
     except ValueError as error:
         raise UserError(f"{path} is not a readable OBJ file: a face has a corner that is no number") from error
+    if not faces or min(map(len, faces)) < 3 or not all(0 <= v < len(vertices) for face in faces for v, _ in face):
+        raise UserError(f"{path} is not a readable OBJ file: a face has less than three corners, or one that is no "
+                        f"vertex of 1..{len(vertices)}; {WHERE_FROM}")
     texture = np.full((len(vertices), 2), np.nan)
     for face in reversed(faces):
         for vertex, coordinate in face:

@@ -7,6 +7,7 @@ version 7.3, which is HDF5 with MATLAB's attributes and its axes in reverse, by 
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -24,8 +25,14 @@ _NUMERIC = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "ui
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_CLASSES = {"float64": "double", "float32": "single"}  # where another program left MATLAB's attribute out
 _HDF5_RATIO = 2000  # size of an array over that of its file; zlib reaches about 1000
+_COMPRESSED = 15  # type of an element that zlib packed
+_HEAD = 1024  # bytes in which flags, lengths, name and the tag of the numbers lie, where the name is no story
+_NUMBER_CLASSES = range(6, 16)  # double to uint64
+_COMPLEX = 0x800  # flag
+_ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # by type; int8 to uint64
 #: What SciPy and h5py raise for a file that is damaged.
-_READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, zlib.error, struct.error)
+_READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, MemoryError, zlib.error,
+                struct.error)
 
 
 class AtLeast(NamedTuple):
@@ -137,7 +144,7 @@ def _listed(path):
         if _is_hdf5(path):
             with h5py.File(path, "r") as file:
                 return {name: (array.shape[::-1], _matlab_class(array)) for name, array in _hdf5_arrays(file, path)}
-        _check_length(path)
+        _elements(path)
         return {name: (shape, matlab_class) for name, shape, matlab_class in scipy.io.whosmat(path)}
     except _READ_ERRORS as error:
         raise BrokenFile(path, f"is no readable MATLAB file: {error}") from error
@@ -151,6 +158,7 @@ def _loaded(path, names):
         if _is_hdf5(path):
             with h5py.File(path, "r") as file:
                 return {name: array[()].T for name, array in _hdf5_arrays(file, path) if name in names}
+        _check_elements(path, names)
         arrays = scipy.io.loadmat(path, variable_names=names)
     except _READ_ERRORS as error:
         raise BrokenFile(path, f"cannot be read to its end ({error}); copy it anew") from error
@@ -196,19 +204,81 @@ def _matlab_class(array):
 
 
 # ---------------------------------------------------------------- versions 5 to 7
-def _check_length(path):
-    """Raises BrokenFile for files that end too early.
+class _Element(NamedTuple):
+    """One top-level element of a version 5 file: its type's number, where its content begins, bytes of that."""
+
+    kind: int
+    begin: int
+    size: int
+
+
+def _elements(path) -> tuple[str, list[_Element]]:
+    """Byte order as ``struct`` writes it, and the elements. Raises BrokenFile for a file that ends too early.
 
     MATLAB's file format documentation: each array of a version 5 file follows an 8-byte tag, data type and
     byte count.
     """
-    size = os.path.getsize(path)
+    size, found = os.path.getsize(path), []
     with open(path, "rb") as file:
         order = "<" if file.read(_HEADER)[126:128] == b"IM" else ">"
         position = _HEADER
         while position < size:
             file.seek(position)
             tag = file.read(8)
-            position += 8 + (struct.unpack(order + "II", tag)[1] if len(tag) == 8 else 0)
+            kind, length = struct.unpack(order + "II", tag) if len(tag) == 8 else (0, 0)
+            position += 8 + length
             if len(tag) < 8 or position > size:
                 raise BrokenFile(path, f"ends too early ({size} bytes): it was cut short; copy it anew")
+            found.append(_Element(kind, position - length, length))
+    return order, found
+
+
+def _check_elements(path, names) -> None:
+    """Raises BrokenFile where the numbers of a named array are not of a type and a length that its header allows.
+
+    SciPy takes both from the file as they are: an unknown type ends the process.
+    """
+    order, elements = _elements(path)
+    with open(path, "rb") as file:
+        for element in elements:
+            file.seek(element.begin)
+            head = file.read(min(element.size, _HEAD))
+            size = element.size
+            if element.kind == _COMPRESSED:
+                head, size = zlib.decompressobj().decompress(head, _HEAD)[8:], _HDF5_RATIO * element.size
+            name, problem = _head_problem(order, head, size)
+            if problem and (name in names or name is None):
+                raise BrokenFile(path, f"array '{name or '?'}' {problem}: the file is damaged; copy it anew")
+
+
+def _head_problem(order, head, size) -> tuple[str | None, str]:
+    """Name of an array (None = it has none that can be read), and what is wrong with its head, "" = nothing.
+
+    The head is flags, lengths, name, and the tag of the numbers; each begins at a multiple of eight bytes, and what
+    takes four bytes or less shares eight with its tag.
+    """
+    def part(at):
+        """(type, content, place of the next, bytes it says it has) of the part at a place."""
+        kind, length = struct.unpack_from(order + "II", head, at)
+        if kind >> 16:  # a small one
+            return kind & 0xFFFF, head[at + 4:at + 4 + (kind >> 16)], at + 8, kind >> 16
+        return kind, head[at + 8:at + 8 + length], at + 8 + -(-length // 8) * 8, length
+
+    name = None
+    try:
+        _, flags, at, _ = part(0)
+        _, lengths, at, _ = part(at)
+        _, text, at, _ = part(at)
+        name = text.decode("latin-1")
+        kind, _, _, length = part(at)
+        word, = struct.unpack_from(order + "I", flags)
+        shape = struct.unpack(order + f"{len(lengths) // 4}i", lengths)
+    except struct.error:
+        return name, "has no whole header"
+    if (word & 0xFF) not in _NUMBER_CLASSES:
+        return name, "is of no numbers"
+    if word & _COMPLEX or min(shape, default=-1) < 0:
+        return name, "has complex numbers, or negative lengths"
+    if length != math.prod(shape) * _ITEM_BYTES.get(kind, -1) or length > size:
+        return name, f"has {length} bytes of type {kind}, which are no {shape} numbers"
+    return name, ""

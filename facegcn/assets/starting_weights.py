@@ -13,9 +13,11 @@ import os
 import numpy as np
 
 from facegcn.config import PROJECT
-from facegcn.errors import BrokenFile, UserError
+from facegcn.errors import BrokenFile, ModelFileError, UserError
 from facegcn.files import read_npz, write_npz
 from facegcn.fitting import RegressorErrors
+from facegcn.mesh.hierarchy_format import check_hierarchy
+from facegcn.model_format import check_embedding
 from facegcn.surface_points import LandmarkEmbedding
 
 _SHAPE_TOLERANCE = 0.01  # decimetre; half precision of a coordinate is exact to a tenth of that
@@ -47,14 +49,19 @@ class StartingWeights:
         try:
             arrays = read_npz(self.path)
             self.hierarchy = _under("hierarchy/", arrays)
-            self.embedding = LandmarkEmbedding(**_under("landmarks/", arrays))
+            check_hierarchy(self.hierarchy)
+            landmarks = _under("landmarks/", arrays)
+            self.embedding = LandmarkEmbedding(**landmarks)
             self.errors = RegressorErrors(**_under("errors/", arrays))
             self.regressor = str(arrays["regressor"])
             problem = _misfit(arrays, morphable)
+            if not problem:
+                check_embedding({f"dense_{name}": array for name, array in landmarks.items()},
+                                len(morphable.triangles))
         except FileNotFoundError as error:
             raise UserError(f"the starting weights {self.path} are not there; --set texture_start= goes without "
                             "them") from error
-        except (BrokenFile, KeyError, ValueError, TypeError) as error:
+        except (BrokenFile, ModelFileError, KeyError, ValueError, TypeError) as error:
             raise UserError(f"the starting weights {self.path} are damaged, or of another version: {error}; "
                             "--set texture_start= goes without them") from error
         if problem:

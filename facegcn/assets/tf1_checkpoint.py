@@ -100,7 +100,7 @@ def read_checkpoint(source: str) -> dict[str, np.ndarray]:
         UserError: there is none, it cannot be read, it holds no texture network, or numbers in it
             are not finite.
     """
-    prefix = tf.train.latest_checkpoint(source) if os.path.isdir(source) else re.sub(
+    prefix = _latest(source) if os.path.isdir(source) else re.sub(
         r"\.(index|meta|data-\d+-of-\d+)$", "", source)
     if prefix is None or not tf.io.gfile.glob(prefix + ".index") and not os.path.isfile(prefix):
         raise UserError(f"there is no TF1 checkpoint at --source {source}: give the prefix of the files "
@@ -123,6 +123,14 @@ def read_checkpoint(source: str) -> dict[str, np.ndarray]:
         raise UserError(f"--source {source}: these variables are not finite: {', '.join(broken)}; "
                         "take an earlier checkpoint")
     return arrays
+
+
+def _latest(folder: str) -> str | None:
+    """Prefix that a folder's file ``checkpoint`` names; None where it names none that is there."""
+    try:
+        return tf.train.latest_checkpoint(folder)
+    except (tf.errors.OpError, UnicodeDecodeError):
+        return None
 
 
 def recognised_settings(arrays) -> dict:

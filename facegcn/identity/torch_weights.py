@@ -191,7 +191,7 @@ def load_converted(path: str) -> tuple[str, dict[str, np.ndarray]]:
     try:
         arrays = read_npz(path)
         architecture, version = str(arrays.pop("architecture")), int(arrays.pop("format"))
-    except (BrokenFile, KeyError, ValueError, TypeError) as error:
+    except (BrokenFile, KeyError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is not a converted weight file") from error
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this version reads {FORMAT}; convert it anew")

@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,8 @@ def read_photo(path: str) -> Photo:
     """
     picture = _decoded(path)
     says_crop = picture.format == "PNG" and all(picture.info.get(key) == text for key, text in CROP_TEXT.items())
-    return Photo(_colors(_turned(picture), picture.info.get("icc_profile"), path), says_crop)
+    with _damage_named(path):
+        return Photo(_colors(_turned(picture), picture.info.get("icc_profile"), path), says_crop)
 
 
 def read_image(path: str) -> np.ndarray:
@@ -95,7 +97,8 @@ def read_grey(path: str, exact: bool = True) -> np.ndarray:
     picture = _decoded(path)
     if picture.mode in _DEEP_GREYS or exact and picture.mode not in ("L", "1"):
         raise PhotoError(f"{path}: is no 8-bit grey picture", "unreadable")
-    return np.array(picture.convert("L"))
+    with _damage_named(path):
+        return np.array(picture.convert("L"))
 
 
 def opaque(image: np.ndarray) -> np.ndarray:
@@ -115,17 +118,27 @@ def _decoded(path: str) -> Image.Image:
     """The decoded picture; every way in which a file fails becomes a PhotoError that names it."""
     data = _content(path)
     try:
-        picture = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in _openers()])
-        width, height = picture.size
-        if width * height > PIXEL_LIMIT:
-            raise Image.DecompressionBombError
-        picture.load()
-        return picture
+        with _damage_named(path):
+            picture = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in _openers()])
+            width, height = picture.size
+            if width * height > PIXEL_LIMIT:
+                raise Image.DecompressionBombError
+            picture.load()
+            return picture
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"{path}: {_why_no_picture(data)}", "unreadable") from error
+
+
+@contextlib.contextmanager
+def _damage_named(path: str) -> Iterator[None]:
+    """Makes a PhotoError of what Pillow raises, for all but a file that no decoder takes."""
+    try:
+        yield
+    except (PhotoError, UnidentifiedImageError):
+        raise
     except (Image.DecompressionBombError, MemoryError) as error:
         raise PhotoError(f"{path}: has more than {PIXEL_LIMIT // 1_000_000} megapixels, or more than this machine's "
                          "memory holds; make it smaller", "unreadable") from error
-    except UnidentifiedImageError as error:
-        raise PhotoError(f"{path}: {_why_no_picture(data)}", "unreadable") from error
     # Decoders raise what they please for a damaged file: OSError, ValueError, SyntaxError, struct.error, ...
     except Exception as error:
         cut = isinstance(error, EOFError) or "truncated" in str(error).lower()

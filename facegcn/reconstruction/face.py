@@ -21,6 +21,7 @@ from facegcn.export.photo_camera import crop_camera, photo_camera
 from facegcn.export.scene import Animation, Mesh, Morphs, Pose, Scene
 from facegcn.files import write_bytes
 from facegcn.geometry import rotation_matrix
+from facegcn.png import png_bytes
 from facegcn.reconstruction.results import write_arrays
 from facegcn.texture.baking import BakedFace, BakedTextures, Baker
 from facegcn.texture.layout import layout_of
@@ -28,10 +29,8 @@ from facegcn.texture.paste import pasted
 from facegcn.texture.seen import inverse
 
 TEXTURE_SIZES = (256, 512, 1024, 2048, 4096, 8192)
-_JPEG_QUALITY = 95  # of textures in glTF files, a fifth of a PNG's size
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # one filter takes half the time of looking for the best, at the same size
-    _PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+#: Of textures in glTF files, a fifth of a PNG's size.
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _COLORS = ("coarse_texture", "fine_texture", "coarse_color", "fine_color")
 
 
@@ -314,17 +313,17 @@ class Face:
 
     def png(self, kind: str) -> bytes:
         """The PNG file of a texture: ``albedo``, ``lit``, ``visibility`` or ``confidence``."""
-        return self._encoded(kind, ".png", _PNG)
+        return self._encoded(kind, png_bytes)
 
     def _jpeg(self, kind):
-        return self._encoded(kind, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                                            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
+        return self._encoded(kind, _jpeg_bytes)
 
-    def _encoded(self, kind, ending, how) -> bytes:
+    def _encoded(self, kind, encode) -> bytes:
         """A texture's file, kept: several files hold the same."""
-        if (kind, ending) not in self._files:
-            image = getattr(self.textures, kind)
-            if image.ndim == 3:
-                image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-            self._files[kind, ending] = cv2.imencode(ending, image, how)[1].tobytes()
-        return self._files[kind, ending]
+        if (kind, encode) not in self._files:
+            self._files[kind, encode] = encode(getattr(self.textures, kind))
+        return self._files[kind, encode]
+
+
+def _jpeg_bytes(image) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()

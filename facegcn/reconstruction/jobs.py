@@ -254,6 +254,6 @@ def _truth(folder: str, name: str, vertex_count: int) -> tuple[dict | None, str]
     except BrokenFile as error:
         return None, f"not compared with its truth: {error}"
     shapes = {"landmarks": (LANDMARK_COUNT, 2), "albedo": (vertex_count, 3), "visible": (vertex_count,)}
-    if any(truth[key].shape != shape for key, shape in shapes.items()):
+    if any(truth[key].shape != shape or truth[key].dtype.kind not in "biuf" for key, shape in shapes.items()):
         return None, f"not compared with its truth: {file} is of another face model"
     return truth, ""

@@ -113,10 +113,12 @@ def _metrics(folder) -> dict:
         if not (isinstance(found, dict) and isinstance(found.get("photos"), dict)
                 and all(isinstance(row, dict) for row in found["photos"].values())):
             raise ValueError("it does not list photos")
+        for name in found["photos"]:  # files of that name are read and shown
+            check_name(name, "a photo's name")
     except OSError as error:
         raise UserError(f"{folder} is no results folder: its metrics.json cannot be read: {error.strerror}; "
                         f"{cure}") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, UserError) as error:
         raise UserError(f"{folder} is no results folder: its metrics.json is damaged: {error}; {cure}") from error
     return found
 
@@ -319,7 +321,7 @@ def _picture(folder, file, kind, name, most) -> str:
     """A picture that leads to its file; a word where it cannot be read."""
     about = PICTURES[kind]
     try:
-        with Image.open(os.path.join(folder, file)) as image:
+        with Image.open(os.path.join(folder, file), formats=["PNG"]) as image:
             source, (width, height) = _embedded(image, about, most)
     except Exception as error:  # whatever Pillow's decoders raise
         return f'<figure><p class="notice">{_text(file)} cannot be read: {_text(error)}</p></figure>'

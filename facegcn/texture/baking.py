@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from facegcn import camera
-from facegcn.backends import texture_kernels
+from facegcn.backends import baking_kernel
 from facegcn.morphable import MorphableModel
 from facegcn.texture.raster import texels_of
 from facegcn.texture.seen import FINENESS, front_depth, inverse, trusted
@@ -103,24 +103,24 @@ class Baker:
         world = np.asarray(face.world, np.float64)
         crop_size, back = np.asarray(face.mask).shape[0], inverse(face.transform)
         photo, to_photo = _needed(np.asarray(face.photo), back, crop_size)
-        levels, places = _pyramid(photo)
+        pixels, places = _pyramid(photo)
         front = front_depth(world, self._triangles)
-        surface = np.concatenate([world, np.asarray(face.normals)[:, 2:], np.clip(face.albedo, 0.0, 1.0),
-                                  np.maximum(face.shading, 0.0), self._levels_of(world, to_photo, crop_size)[:, None]],
-                                 axis=1).astype(np.float32)
+        surface = np.zeros((len(world), baking_kernel.COLUMNS), np.float32)
+        surface[:, :3], surface[:, 3] = world, np.asarray(face.normals)[:, 2]
+        surface[:, 4:7], surface[:, 7] = np.clip(face.albedo, 0.0, 1.0), self._levels_of(world, to_photo, crop_size)
+        surface[:, 8:11] = np.maximum(face.shading, 0.0)
         view = np.concatenate([[camera.CAMERA_DISTANCE, camera.TAN_HALF_FOV, crop_size, FINENESS / crop_size],
-                               to_photo.ravel(), photo.shape[1::-1]])
+                               to_photo.ravel(), photo.shape[1::-1], [FINENESS]])
         limits = np.array([_CERTAIN, _SLOPING, _MOST, _GRAZING, _FACING, _GREATEST, _SHARE,
                            _NOISE / 255.0])
         count, texels = self.texels.size ** 2, self.texels
         albedo, lit = np.empty((count, 3), np.uint8), np.empty((count, 3), np.uint8)
         visibility, confidence = np.empty(count, np.uint8), np.empty(count, np.uint8)
-        texture_kernels.bake(texels.index, texels.triangles, texels.shares, self._triangles, surface, view, front,
-                             trusted(front, face.mask)[..., None], levels, places, limits, albedo, lit, visibility,
-                             confidence)
-        square = (texels.size, texels.size)
+        baking_kernel.bake(texels.index, texels.triangles, texels.shares, self._triangles, surface, view, front,
+                           trusted(front, face.mask), pixels, places, limits, albedo, lit, visibility, confidence)
         for image in (albedo, lit, visibility, confidence):
             texels.fill_gaps(image)
+        square = (texels.size, texels.size)
         return BakedTextures(albedo.reshape(*square, 3), lit.reshape(*square, 3), visibility.reshape(square),
                              confidence.reshape(square))
 
@@ -161,14 +161,16 @@ def _needed(photo, back, crop_size):
 
 
 def _pyramid(photo):
-    """A picture and its halves below each other, and places (L, 3) of first row, rows and columns of each."""
+    """Pixels of a picture and of its halves, one after the other, as uint32 whose lower bytes are red, green and blue,
+    and places (L, 3) of first pixel, rows and columns of each level."""
     halves = [photo]
     while min(halves[-1].shape[:2]) > 1:
         height, width = halves[-1].shape[:2]
         halves.append(cv2.resize(halves[-1], ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA))
     places = np.array([[0, *half.shape[:2]] for half in halves], np.int64)
-    places[1:, 0] = np.cumsum(places[:-1, 1])
-    levels = np.zeros((int(places[:, 1].sum()), photo.shape[1], 3), np.uint8)
+    ends = np.cumsum(places[:, 1] * places[:, 2])
+    places[1:, 0] = ends[:-1]
+    pixels = np.empty((ends[-1], 4), np.uint8)
     for half, (first, rows, columns) in zip(halves, places):
-        levels[first:first + rows, :columns] = half
-    return levels, places
+        cv2.cvtColor(half, cv2.COLOR_RGB2RGBA, dst=pixels[first:first + rows * columns].reshape(rows, columns, 4))
+    return pixels.ravel().view("<u4").astype(np.uint32, copy=False), places

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from facegcn.backends import baking_kernel
 from facegcn.errors import UserError
 from facegcn.rasterizer import rasterize_numpy
 from facegcn.texture_layout import TextureLayout
@@ -38,9 +39,9 @@ class Texels(NamedTuple):
     nearest: np.ndarray
 
     def fill_gaps(self, image: np.ndarray) -> None:
-        """Gives each texel (T T, ...) of the gaps the value of the nearest covered one, so that neither smoothing nor
-        mipmaps bring in anything that is no surface."""
-        image[self.gaps] = image[self.nearest]
+        """Gives each texel of the gaps the value of the nearest covered one, so that neither smoothing nor mipmaps
+        bring in anything that is no surface. The image (T T,) or (T T, C) lies in memory row by row."""
+        baking_kernel.fill(self.gaps, self.nearest, image.reshape(len(image), -1))
 
     @property
     def covered(self) -> np.ndarray:

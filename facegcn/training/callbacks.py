@@ -4,26 +4,65 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 from tqdm import tqdm
 
 from facegcn.errors import TrainingStopped, log
 from facegcn.files import written_whole
 from facegcn.training.checkpoints import Checkpoints, TrainingState
+from facegcn.training.finite import BatchPart, Norms, cause, names_of
 from facegcn.training.interruption import StopRequest
+
+MOST_SKIPPED = 20  # bad batches in a row; more are no accident
+_SLOWER = "Lower the learning rate (--lr, in stage rec rec_lr)"
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Raises TrainingStopped at the first step with a non-finite term, and names the term."""
+    """Stops at the first step with a non-finite number, or passes over its batch; says what it was, of which records.
+
+    It comes before the callbacks that keep the TrainingState; of a batch that is passed over they get no terms.
+
+    Args:
+        state: the stage's TrainingState.
+        batch_now: gives the batch of the step that is under way.
+        norms: of the networks that are trained.
+        restored: variables to be put back where a batch is passed over; None = no batch is.
+    """
+
+    def __init__(self, state: TrainingState, batch_now: Callable[[], list[BatchPart]], norms: list[Norms],
+                 restored: list | None = None):
+        super().__init__()
+        self._state, self._batch_now, self._norms = state, batch_now, norms
+        self._restored, self._before = restored, []
+        self._skipped = self._in_a_row = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._restored is not None:  # not copied here: a variable that is also held elsewhere copies when it changes
+            self._before = [tf.convert_to_tensor(variable) for variable in self._restored]
 
     def on_train_batch_end(self, batch, logs=None):
-        bad = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
-        if bad:
-            first = next((name for name in bad if name not in ("total", "loss")), bad[0])
+        if all(math.isfinite(value) for value in (logs or {}).values()):
+            self._in_a_row, self._before = 0, []
+            return
+        parts = self._batch_now()
+        found = cause(logs, self._norms, parts)
+        where = f"step {self._state.step + 1}: {found.text}; its batch: {names_of(parts)}"
+        if self._restored is None or found.lasting:
             raise TrainingStopped(
-                f"training stopped at step {batch}: the loss term '{first}' is not finite. "
-                "Lower the learning rate (--lr, in stage rec rec_lr), or continue from the last checkpoint (--restore)")
+                f"training stopped at {where}. {_SLOWER}, continue from the last checkpoint (--restore)"
+                + ("" if found.lasting else ", or pass over such batches with --set skip_bad_batches=true"))
+        for variable, value in zip(self._restored, self._before):
+            variable.assign(value)
+        self._skipped, self._in_a_row = self._skipped + 1, self._in_a_row + 1
+        log.warning("passed over the batch of %s (%d so far)", where, self._skipped)
+        if self._in_a_row == MOST_SKIPPED:
+            raise TrainingStopped(
+                f"training stopped: {MOST_SKIPPED} batches in a row had to be passed over, the last at {where}. "
+                f"{_SLOWER}, or mend or leave out what is named; --restore continues from the last checkpoint")
+        logs.clear()
 
 
 class StatsLog(keras.callbacks.Callback):
@@ -90,10 +129,11 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def step(self, loss: float) -> None:
-        """One step is done."""
-        self._mean = loss if self._mean is None else 0.95 * self._mean + 0.05 * loss
-        self._bar.set_postfix(loss=f"{self._mean:.4f}", refresh=False)
+    def step(self, loss: float | None) -> None:
+        """One step is done; None where its batch was passed over."""
+        if loss is not None:
+            self._mean = loss if self._mean is None else 0.95 * self._mean + 0.05 * loss
+            self._bar.set_postfix(loss=f"{self._mean:.4f}", refresh=False)
         self._bar.update(1)
 
     def __exit__(self, *_) -> None:
@@ -111,7 +151,7 @@ class ShowProgress(keras.callbacks.Callback):
         self._progress = progress
 
     def on_train_batch_end(self, batch, logs=None):
-        self._progress.step(logs["total"])
+        self._progress.step(logs.get("total"))
 
 
 class SaveCheckpoints(keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -13,7 +14,6 @@ from facegcn.errors import BrokenFile, UserError, log
 
 _KEPT = 2  # the newest, and one before it for the case that the newest is damaged
 _INDEX = re.compile(r"(ckpt-\d+)\.index")
-_SECONDS = 60.0  # between checkpoints within an epoch: what a crash may cost
 #: What TensorFlow raises for a checkpoint whose files are cut or do not belong together.
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, RuntimeError, LookupError, UnicodeDecodeError)
 
@@ -59,14 +59,15 @@ class Checkpoints:
     Args:
         folder: made with the first checkpoint; damaged ones in it are passed over with a warning.
         state: where a new training begins.
+        seconds: age of the newest checkpoint, in seconds, at which another is due.
         parts: networks and optimisers by name; their variables must have been built.
 
     Raises:
         UserError: there are checkpoints, and every one is damaged.
     """
 
-    def __init__(self, folder: str, state: TrainingState, **parts):
-        self.state, self._folder = state, folder
+    def __init__(self, folder: str, state: TrainingState, seconds: float = math.inf, **parts):
+        self.state, self._folder, self._seconds = state, folder, seconds
         _pass_over_damaged(folder)
         self._manager = tf.train.CheckpointManager(tf.train.Checkpoint(state=state, **parts), folder, max_to_keep=_KEPT)
         self._saved_at = time.monotonic()
@@ -102,8 +103,8 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last one is so old that a crash would cost much."""
-        return time.monotonic() - self._saved_at > _SECONDS
+        """Whether the last one is so old that a crash would cost more than it may."""
+        return time.monotonic() - self._saved_at >= self._seconds
 
 
 def _pass_over_damaged(folder: str) -> None:

@@ -20,6 +20,7 @@ from facegcn.photos.packed_photos import batches
 from facegcn.portraits.maker import PortraitMaker, Stream
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
 from facegcn.training.checkpoints import Checkpoints, TrainingState
+from facegcn.training.finite import BatchPart, Norms, name_rows
 from facegcn.training.interruption import StopRequest
 from facegcn.training.reused_portraits import ReusedPortraits
 
@@ -92,6 +93,7 @@ class RegressorTrainer(keras.Model):
         super().__init__(name="regressor_trainer")
         self.face_model = face_model
         self.regressor = face_model.regressor
+        self.norms = [Norms(self.regressor)]
         self._truth_loss = TruthLoss(face_model.morphable, face_model.image_size)
 
     def train_step(self, batch):
@@ -108,8 +110,13 @@ class RegressorTrainer(keras.Model):
                 total += _PHOTO_SHARE * found["total"]
                 terms.update({f"photo_{name}": value for name, value in found.items()}, total=total)
         gradients = tape.gradient(total, self.regressor.trainable_variables)
+        terms["gradient_norm"] = self.norms[0].note(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.regressor.trainable_variables))
         return terms
+
+    def trained_variables(self) -> list:
+        """Every variable that a step changes: of network and optimiser."""
+        return [*self.regressor.variables, *self.optimizer.variables]
 
 
 def learning_rate(peak: float, steps: int):
@@ -141,13 +148,15 @@ def train_regressor(face_model, config, run, packed) -> None:
                                                     clipnorm=config.clip_norm), jit_compile=False)
     trainer.optimizer.build(trainer.regressor.trainable_variables)
     state = TrainingState()
-    checkpoints = Checkpoints(run.file("checkpoints", "regressor"), state, regressor=trainer.regressor,
-                              optimizer=trainer.optimizer)
+    checkpoints = Checkpoints(run.file("checkpoints", "regressor"), state, config.checkpoint_seconds,
+                              regressor=trainer.regressor, optimizer=trainer.optimizer)
     checkpoints.restore()
     run.forget_stats("rec", state.step)
     portraits = ReusedPortraits(maker, config)
     with StopRequest() as stop, Progress("regressor", config.rec_steps, state.step) as bar:
-        callbacks = [StopOnNonFinite(), StatsLog(run.stats, "rec", config.log_steps, state), ShowProgress(bar),
+        bad = StopOnNonFinite(state, lambda: _parts(portraits, config, packed, state.step), trainer.norms,
+                              trainer.trained_variables() if config.skip_bad_batches else None)
+        callbacks = [bad, StatsLog(run.stats, "rec", config.log_steps, state), ShowProgress(bar),
                      SaveCheckpoints(checkpoints, stop)]
         for start, end, data in _phases(portraits, config, packed, state.step):
             trainer.fit(data, steps_per_epoch=end - start, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
@@ -155,14 +164,34 @@ def train_regressor(face_model, config, run, packed) -> None:
 
 def _phases(portraits, config, packed, done: int):
     """(first, last step, batches) of the portraits-only phase and of the one with photos, from step ``done``."""
-    alone = int(config.rec_steps * config.rec_photo_after) if config.rec_photo_batch else config.rec_steps
+    alone = _steps_alone(config)
     for start, end in ((done, alone), (max(done, alone), config.rec_steps)):
         if start >= end:
             continue
         data = portraits.batches(config.img_size, start)
         if end > alone:
-            photos = packed.examples(packed.splits["train"], (packed.targets,), config.seed,
-                                     (start - alone) * config.rec_photo_batch)
-            photos = batches(photos, config.rec_photo_batch)
+            photos = _photos(config, packed, start, (packed.targets,))
             data = tf.data.Dataset.zip(data, photos).map(lambda made, real: (*made, *real))
         yield start, end, data
+
+
+def _steps_alone(config) -> int:
+    """Steps of made portraits only."""
+    return int(config.rec_steps * config.rec_photo_after) if config.rec_photo_batch else config.rec_steps
+
+
+def _photos(config, packed, step: int, arrays) -> tf.data.Dataset:
+    """Batches of photos, and of their rows of some arrays, from that of training step ``step`` on."""
+    first = (step - _steps_alone(config)) * config.rec_photo_batch
+    return batches(packed.examples(packed.splits["train"], arrays, config.seed, first), config.rec_photo_batch)
+
+
+def _parts(portraits, config, packed, step: int) -> list[BatchPart]:
+    """The batch of training step ``step``, with the names of its records."""
+    rgb, coeff = next(portraits.batches(config.img_size, step).as_numpy_iterator())
+    numbers = [portraits.portrait_of(step * config.rec_batch_size + place) for place in range(len(rgb))]
+    parts = [BatchPart([f"made portrait {number}" for number in numbers], {"photo": rgb, "coefficients": coeff})]
+    if step >= _steps_alone(config):
+        rgba, names = next(_photos(config, packed, step, (name_rows(packed.names),)).as_numpy_iterator())
+        parts.append(BatchPart(list(names), {"photo": rgba}))
+    return parts

@@ -31,6 +31,7 @@ from facegcn.report import contact_sheet, overlay, to_uint8
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
 from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.encoding import Encoding
+from facegcn.training.finite import BatchPart, Norms, name_rows
 from facegcn.training.interruption import StopRequest
 
 _SHEET_FACES = 6  # as many as can be looked at
@@ -53,7 +54,9 @@ class TextureTrainer(keras.Model):
         self._config = config
         self.render_weight = tf.Variable(0.0, trainable=False, name="render_weight")
         self.refine_weight = tf.Variable(1.0, trainable=False, name="refine_weight")
+        self.norms = [Norms(self.network)]
         if critic is not None:
+            self.norms.append(Norms(critic))
             self.critic_optimizer = adam(config.lr, config.clip_norm)
             self.critic_optimizer.build(critic.trainable_variables)
 
@@ -107,6 +110,7 @@ class TextureTrainer(keras.Model):
                 found["adversarial"] = adversarial
                 found["total"] += self._adversarial_share() * self._config.adv_lambda * adversarial
         gradients = tape.gradient(found["total"], self.network.trainable_variables)
+        found["gradient_norm"] = self.norms[0].note(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables))
         return {**terms, **found}
 
@@ -132,8 +136,14 @@ class TextureTrainer(keras.Model):
                 # The released code weighs this side too; it decides how often the clipped norm is reached.
                 weighed = self._config.adv_lambda * terms["critic"]
             gradients = tape.gradient(weighed, self.critic.trainable_variables)
+            self.norms[1].note(gradients, fresh=number == 0)
             self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
         return terms
+
+    def trained_variables(self) -> list:
+        """Every variable that a step changes: of networks and optimisers."""
+        found = [*self.network.variables, *self.optimizer.variables]
+        return found if self.critic is None else [*found, *self.critic.variables, *self.critic_optimizer.variables]
 
     def test_step(self, batch):
         """The loss terms of a validation batch."""
@@ -223,7 +233,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
     trainer.compile(optimizer=adam(decayed, config.clip_norm), jit_compile=False)
     trainer.optimizer.build(trainer.network.trainable_variables)
     state = TrainingState(step=steps * epochs_done, epoch=epochs_done)
-    checkpoints = texture_checkpoints(trainer, run, state)
+    checkpoints = texture_checkpoints(trainer, run, state, config.checkpoint_seconds)
     checkpoints.restore()
     if state.steps != steps:  # of other batches: the epoch that was under way begins anew
         state.steps, state.in_epoch, state.epoch_sums = steps, 0, {}
@@ -234,7 +244,9 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
     data = _Data(packed, encoding, made, config, trainer.face_model.morphable.vertex_count)
     every = max(1, round(config.eval)) if config.eval else config.epoch
     with StopRequest() as stop, Progress("texture", steps * config.epoch, steps * state.epoch + state.in_epoch) as bar:
-        callbacks = [Schedule(config.render_start, config.schedule), StopOnNonFinite(),
+        callbacks = [Schedule(config.render_start, config.schedule),
+                     StopOnNonFinite(state, lambda: data.parts(state.epoch * steps + state.in_epoch), trainer.norms,
+                                     trainer.trained_variables() if config.skip_bad_batches else None),
                      StatsLog(run.stats, "render", config.log_steps, state), ShowProgress(bar),
                      Samples(run.file("samples"), *data.faces(), every),
                      SaveCheckpoints(checkpoints, stop, run.file("texture.weights.h5"), trainer.network),
@@ -268,10 +280,24 @@ class _Data:
             return lambda first: packed.examples(packed.splits["train"], self._arrays(packed, encoding),
                                                  self._config.seed, first, self._truth_vertices)
 
+        return self._in_turn(series, step)
+
+    def _in_turn(self, series, step: int) -> tf.data.Dataset:
+        """Endless batches of the photos, in turn with the made portraits; ``series(packed, encoding)`` gives each one's
+        examples from a given one on."""
         first = step * self._config.batch_size
         photos = series(self._packed, self._encoding)
         examples = photos(first) if self._made is None else alternated(photos, series(*self._made), first)
         return batches(examples, self._config.batch_size)
+
+    def parts(self, step: int) -> list[BatchPart]:
+        """The batch of training step ``step``, with the names of its records."""
+        def series(packed, encoding):
+            return lambda first: packed.examples(packed.splits["train"], (*encoding, name_rows(packed.names)),
+                                                 self._config.seed, first)
+
+        rgba, coeff, embedding, names = next(self._in_turn(series, step).as_numpy_iterator())
+        return [BatchPart(list(names), {"photo": rgba, "coefficients": coeff, "features": embedding})]
 
     def validation(self) -> tf.data.Dataset | None:
         """The held-out photos once; None without any."""
@@ -295,9 +321,9 @@ class _Data:
         return self._packed.photos(chosen), *(rows[chosen] for rows in self._encoding)
 
 
-def texture_checkpoints(trainer: TextureTrainer, run, state: TrainingState) -> Checkpoints:
+def texture_checkpoints(trainer: TextureTrainer, run, state: TrainingState, seconds: float) -> Checkpoints:
     """Checkpoints of network, optimiser and critic in the run's ``checkpoints/texture``."""
     parts = {"network": trainer.network, "optimizer": trainer.optimizer}
     if trainer.critic is not None:
         parts.update(critic=trainer.critic, critic_optimizer=trainer.critic_optimizer)
-    return Checkpoints(run.file("checkpoints", "texture"), state, **parts)
+    return Checkpoints(run.file("checkpoints", "texture"), state, seconds, **parts)

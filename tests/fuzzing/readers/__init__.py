@@ -1,0 +1,1 @@
+"""One module for each reader of files that come from users."""
