@@ -1,8 +1,9 @@
 # make demo   everything from nothing: environment, data, training, reconstruction of made faces and a real photo
 # make test   the same environment, then the whole test suite but for what takes long
 # make test-fast   the tests that take less than a second or two, for working
-# make test-long   what `make test` leaves out: kills, soaks, fuzzing (docs/testing.md)
-# make coverage    `make test` with every line counted; make mutations: every formula broken once
+# make test-long   the tests that `make test` leaves out, since they take long (docs/testing.md)
+# make coverage    `make test`, and which lines it ran
+# make mutations   every formula broken once, and the test that noticed
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -35,7 +36,6 @@ test-long: $(VENV)/installed
 coverage: $(VENV)/installed
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
-	NUMBA_DISABLE_JIT=1 $(PY) -m coverage run -m pytest $$(cat tests/interpreted.txt)
 	$(PY) -m coverage combine
 	$(PY) -m coverage report
 

@@ -9,6 +9,7 @@ Without --config this is the demo world, which needs no file from elsewhere.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
@@ -17,7 +18,6 @@ from facegcn.config import Config, config_from_arguments
 from facegcn.errors import UserError, guarded, log
 
 TEXTURE_SIZE = 2048  # texels a side
-LARGEST_REPORT = 500  # faces of a report.html
 DEFAULT_CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.yaml")
 
 
@@ -37,6 +37,8 @@ def parse_arguments(arguments=None):
     add("--face", metavar="N|largest|center", help="test: which of several faces of an --input photo; numbers count "
         "from the left, from 1 (default largest)")
     add("--person", action="store_true", help="test: all photos show one person, who gets one shape and one skin")
+    add("--resume", action="store_true", help="test: leave out photos whose results are whole in --output already, of "
+        "the same photo, made with the same settings and weights")
     add("--texture", metavar="SIZE", help="test: texels a side of the texture images, 1024, 2048 or 4096; none = no "
         "textures and what shows them (default 2048 for --input, else none)")
     add("--animate", metavar="CLIP.csv", help="test: also each face animated, as GLB, by a clip of ARKit weights")
@@ -190,6 +192,7 @@ def test(config: Config, args) -> int:
     from facegcn.reconstruction.jobs import PhotosAhead
     from facegcn.reconstruction.person_files import PersonReconstructor
     from facegcn.reconstruction.reconstructor import Reconstructor
+    from facegcn.reconstruction.report_page import kept_faces
     from facegcn.reconstruction.results import log_summary, prepare_output
     from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
@@ -199,26 +202,50 @@ def test(config: Config, args) -> int:
     if args.face is not None and (args.input is None or args.segmented):
         raise UserError("--face chooses among the faces of photos: it goes with --input, and not with --segmented")
     face = face_choice(LARGEST if args.face is None else args.face)
+    if args.resume and (args.input is None or args.person):
+        raise UserError("--resume goes on with --input photos, each on its own: leave it out "
+                        + ("with --person" if args.person else "without --input"))
     paths = None if args.input is None else _photos(args.input)
     if paths is not None:
         litert.check()
     output = os.path.join("results", config.run_name) if args.output is None else args.output
-    prepare_output(output, args.input)
+    prepare_output(output, args.input, args.resume)
     morphable, recognizers = load_morphable(config), load_recognizers(config)
     size, wanted = _wanted(args, morphable)
     config, run = find_trained(config, morphable)
     jobs = _jobs(config, paths, morphable, args.segmented, face)
-    with PhotosAhead(jobs, config.test_batch_size) as photos:  # the first are read while the networks are built
+    with contextlib.ExitStack() as stack:
+        def ahead():
+            return stack.enter_context(PhotosAhead(jobs, config.test_batch_size))
+        photos = None if args.resume else ahead()  # the first are read while the networks are built
         face_model, fitter = load_trained(config, morphable, run)
+        journal = None if args.person or paths is None else _journal(output, jobs, config, face_model, args, size)
+        photos = photos or ahead()  # what an earlier run did is left out
         tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
-        kind = PersonReconstructor if args.person else Reconstructor
-        reconstructor = kind(face_model, output, fitter, recognizers, args.debug, config.detail, tools, wanted)
+        kind, kept = PersonReconstructor if args.person else Reconstructor, kept_faces(output, morphable, len(jobs))
+        reconstructor = kind(face_model, output, fitter, recognizers, args.debug, config.detail, tools, wanted, kept,
+                             journal)
         rows = reconstructor.run(photos)
     log_summary(rows, jobs, output, reconstructor.overview, [reconstructor.name] if args.person else [])
     written = sum(job.written for job in jobs)
     if written:
-        _report(output, written, morphable, config, run)
+        _report(output, written, morphable, config, run, kept)
     return 0 if written else 1
+
+
+def _journal(output, jobs, config, face_model, args, size):
+    """The ``journal.Journal`` of a run, by all that its results depend on."""
+    from facegcn.networks.regressor import digest, says_anything
+    from facegcn.reconstruction.journal import Journal, key_of
+
+    regressor = digest(face_model.regressor) if says_anything(face_model.regressor) else "untrained"
+    clip = None
+    if args.animate is not None:
+        with open(args.animate, "rb") as file:
+            clip = file.read()
+    key = key_of(config, face_model, regressor, args.face, args.segmented, args.texture, size, clip, args.views,
+                 args.turntable)
+    return Journal(output, key, jobs, args.resume)
 
 
 def _test_film(config: Config, args) -> int:
@@ -232,7 +259,7 @@ def _test_film(config: Config, args) -> int:
     from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
 
-    for flag in ("face", "segmented", "person", "animate"):
+    for flag in ("face", "segmented", "person", "animate", "resume"):
         if getattr(args, flag):
             raise UserError(f"--{flag} is for photos: leave it out with a film")
     litert.check()
@@ -249,15 +276,15 @@ def _test_film(config: Config, args) -> int:
     return 0
 
 
-def _report(output, written, morphable, config, run) -> None:
+def _report(output, written, morphable, config, run, kept=None) -> None:
     """Writes ``report.html``, where that is not too much for one page."""
-    from facegcn.reconstruction.report_page import write_report
+    from facegcn.reconstruction.report_page import LARGEST, write_report
 
-    if written > LARGEST_REPORT:
-        log.info("no report.html: %d faces are more than a page of %d", written, LARGEST_REPORT)
+    if written > LARGEST:
+        log.info("no report.html: %d faces are more than a page of %d", written, LARGEST)
         return
     about = {"config": config.name, "run": run.path if run else "none: starting weights"}
-    log.info("every face to turn, light and move: %s", write_report(output, morphable, about))
+    log.info("every face to turn, light and move: %s", write_report(output, morphable, about, kept))
 
 
 def _wanted(args, morphable):

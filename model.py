@@ -25,6 +25,7 @@ from facegcn.graph import ChebConv, MeshPool
 from facegcn.networks.frozen import FrozenFaceNet
 from facegcn.networks.normalization import BatchNorm, ImageNorm
 from facegcn.networks.regressor import build_regressor, feature_count, load_weights
+from facegcn.networks.weight_decay import HalfSquares
 from facegcn.portraits.light_prior import light_prior
 from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays
@@ -124,7 +125,7 @@ class _MeshLayers:
 
     def dense(self, x, units, name):
         """ReLU layer with L2 on weights and bias."""
-        l2 = keras.regularizers.L2(DENSE_L2 / 2)
+        l2 = HalfSquares(DENSE_L2)
         return layers.Dense(units, activation="relu", kernel_initializer="he_normal",
                             kernel_regularizer=l2, bias_regularizer=l2, name=name)(x)
 

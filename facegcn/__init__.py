@@ -11,8 +11,13 @@ docs/architecture.md shows the families.
 """
 
 import importlib
+import os
+
+from facegcn.backends.kept_loops import find_place
 
 __all__ = ["Reconstruction", "reconstruct"]
+
+find_place(os.path.dirname(os.path.abspath(__file__)))
 
 
 def __getattr__(name: str):

@@ -219,6 +219,7 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 CHOICES = {name: field.metadata["choices"] for name, field in _FIELDS.items() if field.metadata["choices"]}
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _FOLDERS = ("root_dir", "runs_dir")
+_SHOWN = 80  # signs of a value or key in a message
 _SLIP = 0.8  # likeness, as difflib has it, of a mistyped name; names that merely share a word reach 0.76
 
 
@@ -346,9 +347,9 @@ def _checked(key, value, source):
     """The value in its field's type; raises UserError naming key, source and cure."""
     if key not in _FIELDS:
         key = key if isinstance(key, str) else _shown(key)
-        near = difflib.get_close_matches(key[:80], _FIELDS, n=1, cutoff=_SLIP)
+        near = difflib.get_close_matches(key[:_SHOWN], _FIELDS, n=1, cutoff=_SLIP)
         hint = f"did you mean '{near[0]}'?" if near else "facegcn/config.py lists all settings"
-        raise UserError(f"{source}: unknown setting '{key[:80]}'; {hint}")
+        raise UserError(f"{source}: unknown setting '{key[:_SHOWN]}'; {hint}")
     field = _FIELDS[key]
     wanted = _TYPES[field.type]
     value = _converted(value, wanted)
@@ -371,14 +372,16 @@ def _checked(key, value, source):
 def _shown(value) -> str:
     """A value for a message: YAML's aliases make of a few lines what fills any screen, and any memory."""
     try:
-        return reprlib.repr(value)
+        text = reprlib.repr(value)
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of thousands of digits"
 
 
 def _in_range(value, limits) -> bool:
     least, above, most, below = (limits[name] for name in ("least", "above", "most", "below"))
-    return ((type(value) is int or math.isfinite(value)) and (least is None or value >= least) and (above is None or value > above)
+    return ((type(value) is int or math.isfinite(value))  # a whole number may be too large for a float
+            and (least is None or value >= least) and (above is None or value > above)
             and (most is None or value <= most) and (below is None or value < below))
 
 

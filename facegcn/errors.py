@@ -10,6 +10,8 @@ import contextlib
 import errno
 import logging
 import logging.handlers
+import os
+import re
 import signal
 import sys
 import threading
@@ -22,7 +24,10 @@ log = logging.getLogger("facegcn")
 EXIT_USER_ERROR, EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70, 130, 143
 #: What the machine may answer to a sound program: full or read-only disks, forbidden or broken places.
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
-                   errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE}
+                   errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE, errno.EPIPE}
+#: How TensorFlow's C++ repeats such an answer: the path, a semicolon, the system's words.
+_SAID = re.compile(rf"(?:\{{\{{.*?\}}\}} )?(?P<path>[^\n]*); (?P<words>{'|'.join(map(os.strerror, _MACHINE_ERRORS))})")
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _HELD_RECORDS = 10_000  # log lines kept until a run folder asks for them
 
 
@@ -79,6 +84,21 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: whoever saves on Ctrl-C saves now, too."""
 
 
+def refusal(error: BaseException) -> str:
+    """What the machine refused, such as "PATH: No space left on device"; "" for any other error.
+
+    Args:
+        error: an OSError, or one of TensorFlow's, which repeat in words what the system told them.
+    """
+    if isinstance(error, OSError):
+        if error.errno not in _MACHINE_ERRORS:
+            return ""
+        # Not its own words: those of HDF5 fill a page.
+        return f"{error.filename or 'a file could not be written'}: {os.strerror(error.errno)}"
+    said = _SAID.match(str(error)) if type(error).__module__.startswith("tensorflow.") else None
+    return f"{said['path']}: {said['words']}" if said else ""
+
+
 # ---------------------------------------------------------------- the guard
 def guarded(program: Callable[[], int], debug: bool = False, interrupted: Callable[[], str] | None = None) -> int:
     """Runs a program's body; returns its exit code, or that of what ended it.
@@ -94,31 +114,42 @@ def guarded(program: Callable[[], int], debug: bool = False, interrupted: Callab
         the program's own code; 2 for a mistake that the user can mend, full disks and forbidden places among
         them; 130 after Ctrl-C; 143 after SIGTERM; 70 for a mistake of ours, whose traceback is logged.
     """
-    with _logging(), _sigterm_raises():
+    with _logging(), _stops_raise():
         try:
             return program()
         except UserError as error:
             log.error("error: %s", error, exc_info=debug)
             return EXIT_USER_ERROR
         except KeyboardInterrupt as error:
+            _end_at_once()
             log.warning("\nstopped%s", "; " + interrupted() if interrupted else "", exc_info=debug)
             return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
-        except OSError as error:
-            if error.errno not in _MACHINE_ERRORS:
-                log.exception("this is a mistake of the program, not yours; please report it with these lines:")
-                return EXIT_BUG
-            log.error("error: %s: %s", error.filename or "a file could not be written", error.strerror, exc_info=debug)
-            return EXIT_USER_ERROR
-        except Exception:
+        except Exception as error:
+            if refused := refusal(error):
+                log.error("error: %s", refused, exc_info=debug)
+                return EXIT_USER_ERROR
             log.exception("this is a mistake of the program, not yours; please report it with these lines:")
             return EXIT_BUG
 
 
 class _Console(logging.Handler):
-    """Writes above tqdm's bars; two streams, which tqdm.contrib.logging would join into one."""
+    """Writes above tqdm's bars; two streams, which tqdm.contrib.logging would join into one.
+
+    When nobody reads them any more, or what they are led into is full, the work goes on.
+    """
 
     def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stdout if record.levelno < logging.WARNING else sys.stderr)
+        with contextlib.suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stdout if record.levelno < logging.WARNING else sys.stderr)
+
+    def close(self):
+        """Leaves nothing in a stream that cannot be written: the interpreter would complain of it at its end."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        super().close()
 
 
 @contextlib.contextmanager
@@ -146,7 +177,7 @@ def _logging() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _stops_raise() -> Iterator[None]:
     """SIGTERM ends the program as Ctrl-C does: with everything saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -155,8 +186,18 @@ def _sigterm_raises() -> Iterator[None]:
     def stop(number, frame):
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_at_once() -> None:
+    """From here on another Ctrl-C or SIGTERM ends the program without a word: all is said."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _STOPS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)

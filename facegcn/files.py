@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -15,6 +16,10 @@ import itertools
 import logging
 import math
 import os
+import platform
+import re
+import shutil
+import time
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -27,8 +32,13 @@ log = logging.getLogger("facegcn")
 
 _NPZ_LIMIT = 64 << 30  # bytes an .npz may unpack to; a larger one is a mistake or a trap
 _NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, constant arrays come near it
+_KINDS = "biufUS"  # numbers and text, as NumPy calls them; dates, complex numbers and records are in no file of ours
 _NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
+_REASON = 200  # signs of an error's own words that are passed on
 _DIGITS = 12  # hexadecimal, of a key
+_PARTIAL = ".partial-"  # begins the names of files that are being written
+_LEFTOVER = re.compile(re.escape(_PARTIAL) + r"([0-9a-f]+)-(\d+)-")
+_DAY = 86400.0  # seconds
 _serial = itertools.count()
 
 
@@ -48,8 +58,9 @@ def written_whole(path: str) -> Iterator[str]:
     folder, name = os.path.split(path)
     # The ending stays: writers such as NumPy and Keras go by it.
     ending = ".weights.h5" if name.endswith(".weights.h5") else os.path.splitext(name)[1]
-    partial = os.path.join(folder, f".partial-{os.getpid()}-{next(_serial)}{ending[-20:]}")
     make_folder(folder)
+    remove_leftovers(folder)
+    partial = _partial(folder) + ending[-20:]
     try:
         yield partial
         _sync(partial)
@@ -57,10 +68,67 @@ def written_whole(path: str) -> Iterator[str]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, partial):  # it tells of another file
             raise
-        raise type(error)(error.errno, error.strerror, path) from error
+        raise OSError(error.errno, os.strerror(error.errno), path) from error
     finally:
         with contextlib.suppress(OSError):
             os.remove(partial)
+
+
+@contextlib.contextmanager
+def folder_written_whole(folder: str) -> Iterator[str]:
+    """A temporary folder beside ``folder``, which takes its place when the block ends well.
+
+    Raises:
+        UserError: it cannot be made.
+        OSError: it cannot take its place.
+    """
+    folder = os.path.abspath(folder)
+    make_folder(os.path.dirname(folder))
+    remove_leftovers(os.path.dirname(folder))
+    partial = _partial(os.path.dirname(folder))
+    former = f"{partial}-former"
+    try:
+        make_folder(partial)
+        yield partial
+        if os.path.exists(folder):
+            os.rename(folder, former)
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _partial(folder: str) -> str:
+    """A path that tells who writes it, and is nobody else's."""
+    return os.path.join(folder, f"{_PARTIAL}{_place()}-{os.getpid()}-{next(_serial)}")
+
+
+@functools.lru_cache(1024)  # once is enough: they are of programs that were killed before
+def remove_leftovers(folder: str) -> None:
+    """Removes what killed programs left half written in a folder.
+
+    That is what has the number of a process of this machine that runs no more, or has not changed for a day.
+    """
+    with contextlib.suppress(OSError):  # another program is quicker, or may more than this one
+        for entry in os.scandir(folder):
+            found = _LEFTOVER.match(entry.name)
+            if found and (found[1] == _place() and not _runs(found[2]) or time.time() - entry.stat().st_mtime > _DAY):
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
+
+
+@functools.cache
+def _place() -> str:
+    """Digest of where process numbers mean the same: machines and containers may share a folder."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return digest(platform.node(), space)
+
+
+def _runs(process: str) -> bool:
+    """Whether a process of this machine runs; where the system does not tell, it does."""
+    return os.path.exists(f"/proc/{process}") or not os.path.exists(f"/proc/{os.getpid()}")
 
 
 def make_folder(folder: str) -> None:
@@ -83,11 +151,31 @@ def check_writable(path: str) -> None:
     """
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder: name a file in it")
+    folder = os.path.dirname(os.path.abspath(path))
+    make_folder(folder)
+    partial = _partial(folder)
     try:
-        write_text(path + ".try", "")
-        os.remove(path + ".try")
+        with open(partial, "wb") as file:
+            file.write(b"\0")
+        os.remove(partial)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def require_room(path: str, size: int) -> None:
+    """For writers that a full disk makes talk of themselves, as HDF5 does: finds out before that there is room.
+
+    Args:
+        path: to be written; its folder is there.
+        size: of the file, bytes, about.
+
+    Raises:
+        OSError: there is less room.
+    """
+    if shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _sync(path: str) -> None:
@@ -103,6 +191,15 @@ def write_text(path: str, text: str) -> None:
     """Writes a UTF-8 text file whole. Raises OSError as ``written_whole``."""
     with written_whole(path) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+
+def append_line(path: str, line: str) -> None:
+    """Adds a line to a UTF-8 text file at once; a crash may cut it short. Raises OSError with the file's name."""
+    try:
+        with open(path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno), path) from error
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -168,15 +265,17 @@ def _npy_header(path, archive, entry):
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         taken = file.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or min(shape, default=0) < 0 or taken != entry.file_size:
+    # What takes no byte may say that there are any number of it.
+    if dtype.kind not in _KINDS or not dtype.itemsize or min(shape, default=0) < 0 or taken != entry.file_size:
         raise BrokenFile(path, f"the entry {entry.filename} is no whole array of numbers or text: {dtype} {shape} in "
                                f"{entry.file_size:,} bytes")
     return shape, dtype
 
 
 def _no_npz(path: str, error: Exception) -> BrokenFile:
-    """For whatever was raised: zip, zlib, lzma, tokenizer and NumPy each have their own ways to give up."""
-    return BrokenFile(path, f"is no whole .npz of arrays: {error}")
+    """For whatever was raised: zip, zlib, lzma, tokenizer and NumPy each have their own ways to give up, some with
+    all that they could not read."""
+    return BrokenFile(path, f"is no whole .npz of arrays: {str(error)[:_REASON]}")
 
 
 def kept_npz(path: str, names, make: Callable[[], Mapping[str, np.ndarray]], what: str,
@@ -208,7 +307,8 @@ def digest(*values) -> str:
     for value in values:
         if isinstance(value, np.ndarray):
             value = np.ascontiguousarray(value)
-            found.update(f"array {value.dtype} {value.shape}".encode() + value.tobytes())
+            found.update(f"array {value.dtype} {value.shape}".encode())
+            found.update(value.reshape(-1).view(np.uint8))
         else:
             found.update(f"{type(value).__name__} {value!r}".encode())
         found.update(b"\0")

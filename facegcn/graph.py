@@ -17,6 +17,9 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
+from facegcn.backends import sparse_kernels
+from facegcn.backends.row_gathers import resolve_backend
+
 try:
     # The one thing the public API lacks: a CSR variant that knows its shape inside tf.function. requirements.txt holds
     # TensorFlow below the first version it was not tried with; without the class, COO products do the same, slower.
@@ -28,18 +31,21 @@ except ImportError:
 class SparseProduct:
     """x -> M x for a constant sparse matrix M, with the gradient M^T g computed the same way.
 
-    Works on CSR variants made once, where TensorFlow has that kernel, else on COO tensors.
+    On the CPU a compiled loop where the matrix is large; else CSR variants made once, where TensorFlow has that
+    kernel, else COO tensors.
     """
 
-    def __init__(self, matrix: sp.spmatrix, symmetric: bool = False):
+    def __init__(self, matrix: sp.spmatrix, symmetric: bool = False, backend: str = "auto"):
         """
         Args:
             matrix: (M, N) sparse, cast to float32.
             symmetric: M equals its transpose, so that it need not be stored twice.
+            backend: see ``row_gathers.resolve_backend``.
         """
         self.shape = matrix.shape
-        self._forward = _constant(matrix)
-        self._backward = self._forward if symmetric else _constant(matrix.T)
+        backend = resolve_backend(backend)
+        self._forward = _constant(matrix, backend)
+        self._backward = self._forward if symmetric else _constant(matrix.T, backend)
 
     def __call__(self, x):
         """Product (M, C) float32 with a dense matrix x (N, C)."""
@@ -48,13 +54,13 @@ class SparseProduct:
             return _multiply(self._forward, x), lambda g: _multiply(self._backward, g)
         return product(x)
 
-    def transposed(self, x):
-        """Product (N, C) of the transpose with a dense matrix x (M, C); no gradient of its own."""
-        return _multiply(self._backward, x)
+    def transposed(self, x, less=None):
+        """Product (N, C) of the transpose with a dense matrix x (M, C), less another one; no gradient of its own."""
+        return _multiply(self._backward, x, less)
 
-    def plain(self, x):
-        """Product (M, C) with x (N, C) as TensorFlow's ops do it; no gradient of its own."""
-        return _multiply(self._forward, x)
+    def plain(self, x, less=None):
+        """Product (M, C) with x (N, C), less a matrix (M, C); no gradient of its own."""
+        return _multiply(self._forward, x, less)
 
 
 @functools.cache
@@ -72,19 +78,30 @@ def csr_product_available() -> bool:
     return True
 
 
-def _constant(matrix):
-    """A SciPy matrix as the tensor ``_multiply`` takes; made eagerly, so graphs only capture it."""
-    matrix = sp.coo_matrix(matrix.tocsr())  # sums duplicates, sorts rows
+def _constant(matrix, backend: str):
+    """A SciPy matrix as ``_multiply`` takes it; tensors are made eagerly, so graphs only capture them."""
+    matrix = matrix.tocsr()
+    if backend == "numba" and sparse_kernels.worth_a_table(matrix):
+        return sparse_kernels.table(matrix)
+    matrix = sp.coo_matrix(matrix)  # sums duplicates, sorts rows
     with tf.init_scope():
         indices = np.stack([matrix.row, matrix.col], axis=1).astype(np.int64)
         tensor = tf.sparse.reorder(tf.SparseTensor(indices, matrix.data.astype(np.float32), matrix.shape))
         return CSRSparseMatrix(tensor) if csr_product_available() else tensor
 
 
-def _multiply(constant, x):
+def _multiply(constant, x, less=None):
+    if isinstance(constant, sparse_kernels.Table):
+        arguments = [x] if less is None else [x, less]
+        product = tf.numpy_function(lambda *arrays: sparse_kernels.multiply(constant, *arrays), arguments, tf.float32,
+                                    stateful=False)
+        product.set_shape((constant.shape[0], x.shape[1]))
+        return product
     if isinstance(constant, tf.SparseTensor):
-        return tf.sparse.sparse_dense_matmul(constant, x)
-    return tf.raw_ops.SparseMatrixMatMul(a=constant._matrix, b=x)
+        product = tf.sparse.sparse_dense_matmul(constant, x)
+    else:
+        product = tf.raw_ops.SparseMatrixMatMul(a=constant._matrix, b=x)
+    return product if less is None else product - less
 
 
 class ChebyshevSeries:
@@ -95,17 +112,18 @@ class ChebyshevSeries:
     the products X W_k (Clenshaw).
     """
 
-    def __init__(self, laplacian: sp.spmatrix, order: int):
+    def __init__(self, laplacian: sp.spmatrix, order: int, backend: str = "auto"):
         """
         Args:
             laplacian: normalised graph Laplacian L (N, N), eigenvalues in [0, 2].
             order: number K of Chebyshev terms.
+            backend: see ``row_gathers.resolve_backend``.
         """
         self.order = order
         shifted = (laplacian - sp.identity(laplacian.shape[0], format="csr")).tocsr()
         symmetric = abs(shifted - shifted.T).max() == 0
-        self._shifted = SparseProduct(shifted, symmetric) if order > 1 else None
-        self._doubled = SparseProduct(2.0 * shifted, symmetric) if order > 2 else None
+        self._shifted = SparseProduct(shifted, symmetric, backend) if order > 1 else None
+        self._doubled = SparseProduct(2.0 * shifted, symmetric, backend) if order > 2 else None
 
     def __call__(self, x, kernel):
         """
@@ -130,27 +148,28 @@ class ChebyshevSeries:
         @tf.custom_gradient
         def convolve(x, weights):
             terms = self._terms(x, count, SparseProduct.plain)
+            stacked = tf.reshape(weights, (-1, weights.shape[2]))  # (K*F_in, F_out)
 
             def gradient(g):
                 inner = [tf.matmul(g, weights[k], transpose_b=True) for k in range(self.order)]
                 by_weight = tf.matmul(terms, g, transpose_a=True)
                 return (self._sum(inner, count, SparseProduct.transposed),
                         tf.reshape(by_weight, tf.shape(weights)))
-            return tf.matmul(terms, tf.reshape(weights, (-1, weights.shape[2]))), gradient
+            return tf.matmul(terms, stacked), gradient
         return convolve(x, weights)
 
     def _clenshaw(self, x, weights, count):
         """sum_k T_k (X W_k) for x (N*B, F_in), weights (K, F_in, F_out)."""
         @tf.custom_gradient
         def convolve(x, weights):
-            inner = [tf.matmul(x, weights[k]) for k in range(self.order)]
+            beside = tf.reshape(tf.transpose(weights, (1, 0, 2)), (weights.shape[1], -1))  # (F_in, K*F_out)
 
             def gradient(g):
                 terms = self._terms(g, count, SparseProduct.transposed)
-                stacked = tf.reshape(tf.transpose(weights, (0, 2, 1)), (-1, weights.shape[1]))
                 by_weight = tf.reshape(tf.matmul(terms, x, transpose_a=True),
                                        (self.order, weights.shape[2], weights.shape[1]))
-                return tf.matmul(terms, stacked), tf.transpose(by_weight, (0, 2, 1))
+                return tf.matmul(terms, beside, transpose_b=True), tf.transpose(by_weight, (0, 2, 1))
+            inner = [tf.matmul(x, weights[k]) for k in range(self.order)]
             return self._sum(inner, count, SparseProduct.plain), gradient
         return convolve(x, weights)
 
@@ -161,21 +180,19 @@ class ChebyshevSeries:
         if self.order > 1:
             terms.append(multiply(self._shifted, terms[0]))
         for _ in range(2, self.order):
-            terms.append(multiply(self._doubled, terms[-1]) - terms[-2])
+            terms.append(multiply(self._doubled, terms[-1], terms[-2]))
         return tf.concat([tf.reshape(term, shape) for term in terms], axis=1)
 
     def _sum(self, parts, count, multiply):
         """sum_k T_k P_k for K matrices P_k (N*B, F), from the last to the first."""
+        if self.order == 1:
+            return parts[0]
         shape = tf.shape(parts[0])
         parts = [tf.reshape(part, (count, -1)) for part in parts]
-        if self.order == 1:
-            return tf.reshape(parts[0], shape)
         last, before = parts[-1], None  # b_k and b_(k+1) of the recursion
         for k in range(self.order - 2, 0, -1):
-            term = parts[k] + multiply(self._doubled, last)
-            last, before = (term if before is None else term - before), last
-        total = parts[0] + multiply(self._shifted, last)
-        return tf.reshape(total if before is None else total - before, shape)
+            last, before = parts[k] + multiply(self._doubled, last, before), last
+        return tf.reshape(parts[0] + multiply(self._shifted, last, before), shape)
 
 
 class ChebConv(keras.layers.Layer):

@@ -14,7 +14,6 @@ Letters: B images, N vertices, F triangles, H W pixels, C channels. Row 0 is the
 
 from __future__ import annotations
 
-import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +21,9 @@ import tensorflow as tf
 
 from facegcn.backends import kernels, tensorflow_rasterizer
 from facegcn.backends.row_gathers import aligned_empty, check_index, cores, map_images, resolve_backend
+from facegcn.backends.scratch import scratch
 
 _WORTH_BANDS = 30_000  # triangles and pixels: a thread of its own for less takes longer than it saves
-_MOST_KEPT = 1 << 26  # bytes of one array
 
 
 class Rasterization(NamedTuple):
@@ -183,31 +182,12 @@ def _draw_all(clip, triangles, height: int, width: int):
         image, band = divmod(job, bands)
         first, end = edges[band], edges[band + 1]
         kernels.draw(clip[image], triangles, height, first, ids[image, first:end], barycentrics[image, first:end],
-                     depth[image, first:end], _scratch.empty("screen", 4 * count, np.float64),
-                     _scratch.empty("boxes", 4 * count, np.int32), _scratch.empty("flags", count, np.uint8),
-                     _scratch.empty("nearest", (end - first) * width, np.float64))
+                     depth[image, first:end], scratch.empty("screen", 4 * count, np.float64),
+                     scratch.empty("boxes", 4 * count, np.int32), scratch.empty("flags", count, np.uint8),
+                     scratch.empty("nearest", (end - first) * width, np.float64))
 
     map_images(draw, batch * bands)
     return ids, barycentrics, depth
-
-
-class _Scratch(threading.local):
-    """Memory that each thread keeps: to ask the system for it anew takes as long as half of the drawing."""
-
-    def __init__(self):
-        self._kept = {}
-
-    def empty(self, name: str, size: int, dtype) -> np.ndarray:
-        """An unfilled array (size,), the thread's own until it asks for the same name again."""
-        kept = self._kept.get(name)
-        if kept is None or len(kept) < size:
-            kept = np.empty(size, dtype)
-            if kept.nbytes <= _MOST_KEPT:
-                self._kept[name] = kept
-        return kept[:size]
-
-
-_scratch = _Scratch()
 
 
 def _draw_gradient_numpy(clip, triangles, ids, d_barycentrics, d_depth):

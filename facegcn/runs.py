@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -17,7 +18,7 @@ import h5py
 
 from facegcn.config import PROJECT, Config, given_by_hand, load_config, read_saved_config, save_config
 from facegcn.errors import UserError
-from facegcn.files import read_npz, write_text
+from facegcn.files import append_line, read_npz, write_text
 
 log = logging.getLogger("facegcn")
 
@@ -179,7 +180,7 @@ class RunFolder:
         Returns:
             the handler.
         """
-        handler = logging.FileHandler(self.file("log.txt"), encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(self.file("log.txt"), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(_LogLines("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         root = logging.getLogger()
         for memory in [held for held in root.handlers if isinstance(held, logging.handlers.MemoryHandler)]:
@@ -192,8 +193,7 @@ class RunFolder:
 
     def stats(self, **values) -> None:
         """Appends one line to ``stats.jsonl`` at once, so that nothing is lost in a crash."""
-        with open(self.file("stats.jsonl"), "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.file("stats.jsonl"), json.dumps(values))
 
     def forget_stats(self, stage: str, step: int) -> None:
         """Takes a stage's lines behind a step, and a line that was cut short, out of ``stats.jsonl``.
@@ -208,6 +208,18 @@ class RunFolder:
         kept = [line for line in lines if _is_kept(line, stage, step)]
         if len(kept) < len(lines):
             write_text(path, "".join(line + "\n" for line in kept))
+
+
+class _LogFile(logging.FileHandler):
+    """Without a word when its disk is full: statistics and checkpoints lie on the same one, and say so."""
+
+    def handleError(self, record):
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self):
+        with contextlib.suppress(OSError):  # of lines that it could not write before
+            super().close()
 
 
 class _LogLines(logging.Formatter):

@@ -17,7 +17,7 @@ ARROWS = {
     "mesh": set(),
     "texture": {"backends"},
     "networks": set(),
-    "photos": set(),
+    "photos": {"backends"},
     "portraits": set(),
     "demo": {"mesh"},
     "export": set(),

@@ -12,7 +12,7 @@ import mesh_sampling
 import model
 from facegcn.benchmark import __main__ as benchmark
 from facegcn.benchmark import references, rows
-from facegcn.benchmark.rows import drawing, steps, timing
+from facegcn.benchmark.rows import drawing, growth, packing, steps, timing
 from facegcn.config import load_config
 from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
@@ -129,14 +129,15 @@ def test_what_is_timed_is_what_is_shipped(monkeypatch):
 
 
 def test_naive_records_hold_the_same_images(tmp_path, rng):
-    images = rng.integers(0, 256, (5, 6, 6, 4), np.uint8)
+    images, names = rng.integers(0, 256, (6, 6, 6, 4), np.uint8), list("abcdef")
     references.naive_write(str(tmp_path / "naive.bin"), images)
-    packed_file.write_bin(str(tmp_path / "ours.bin"), list("abcde"), images)
-    naive = list(references.naive_dataset(str(tmp_path / "naive.bin"), 5, (6, 6, 4), 2))
-    ours = list(packed_file.dataset(str(tmp_path / "ours.bin"), batch_size=2).map(to_network_range))
-    assert [batch.shape[0] for batch in naive] == [2, 2, 1]
-    for left, right in zip(ours, naive, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-6)
+    packed_file.write_bin(str(tmp_path / "ours.bin"), names, images)
+    naive = list(references.naive_dataset(str(tmp_path / "naive.bin"), 6, (6, 6, 4), 4))
+    ours = [rgba for rgba, in packing.epoch(str(tmp_path / "ours.bin"), names, 4)]
+    assert [len(batch) for batch in naive] == [4, 2] and [len(batch) for batch in ours] == [4, 4]
+    orders = (np.random.default_rng(seed).permutation(6) for seed in (0, [0, 0]))
+    for found, order in zip((naive, ours), orders):
+        np.testing.assert_allclose(np.concatenate(found)[:6], to_network_range(images[order]), atol=1e-6)
 
 
 def test_compare_takes_medians_without_the_first_call(monkeypatch):
@@ -157,10 +158,28 @@ def test_every_name_has_its_function(name):
     assert callable(rows.rows_function(name))
 
 
-@pytest.mark.parametrize("name", ["rasterize", "laplacian", "hierarchy", "packing"])
+@pytest.mark.parametrize("name", ["rasterize", "laplacian", "hierarchy", "packing", "growth"])
 def test_rows_have_times(name):
     found = rows.rows_function(name)(TINY, benchmark.parts())
     assert found and all(row.ours > 0 and (row.naive is None or row.naive > 0) for row in found)
+
+
+def test_growth_is_a_line_through_the_times(rng):
+    work = rng.uniform(1, 1e6, (12, 2))
+    times = 2e-3 + work @ [3e-8, 5e-9]
+    fit, line = growth.linear_fit(work, times)
+    np.testing.assert_allclose(fit, [2e-3, 3e-8, 5e-9], rtol=1e-6)
+    np.testing.assert_allclose(line, times, rtol=1e-6)
+    assert (growth.linear_fit(work, work @ [3e-8, 5e-9] - 1e-5 * work[:, 1].min())[0] >= 0).all()
+
+
+def test_growth_takes_the_sizes_of_the_documentation(monkeypatch):
+    seen = []
+    monkeypatch.setattr(growth, "_measure", lambda vertices, pixels, sizes: seen.append((vertices, pixels))
+                        or (4 * 2 * vertices, 4 * pixels ** 2, 1e-9 * vertices))
+    rows_found = growth.growth_rows(timing.Sizes(), None)
+    assert {pixels for _, pixels in seen} == {112, 224, 336, 448, 672, 1024} and len(rows_found) == len(seen) + 1
+    assert min(seen)[0] * 2 < 7_200 and max(seen)[0] * 2 > 280_000
 
 
 def test_table_is_printed_and_written(capsys, monkeypatch, tmp_path):

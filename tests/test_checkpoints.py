@@ -1,5 +1,6 @@
 """Checkpoints, encodings and weights that are cut, stops that are asked for, and sums that go on."""
 
+import contextlib
 import gc
 import math
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from facegcn import files
 from facegcn.errors import Terminated, UserError
 from facegcn.networks.regressor import load_weights, save_weights
 from facegcn.photos.packed_file import write_bin
@@ -83,6 +85,20 @@ def test_a_lost_half_of_a_checkpoint_is_passed_over(tmp_path):
     (tmp_path / "texture" / "ckpt-3.data-00000-of-00001").unlink()
     checkpoints, state, _ = opened(tmp_path)
     assert checkpoints.restore() and state.step == 2
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path):
+    saved(tmp_path)
+    folder = tmp_path / "texture"
+    whole = {path.name for path in folder.iterdir()}
+    (folder / "ckpt-4_temp").mkdir()
+    for name in ("ckpt-4_temp/part-00000-of-00001.data-00000-of-00001", "ckpt-4.data-00000-of-00001",
+                 "ckpt-4.index.tempstate123", "checkpoint.tmp0a1b"):
+        (folder / name).write_bytes(b"half")
+    (folder / "notes.txt").write_text("mine")
+    checkpoints, state, _ = opened(tmp_path)
+    assert checkpoints.restore() and state.step == 3
+    assert {path.name for path in folder.iterdir()} == whole | {"notes.txt"}
 
 
 def test_where_none_is_whole_the_cure_is_said(tmp_path):
@@ -214,7 +230,7 @@ class Saved:
         return self.old
 
 
-@pytest.mark.parametrize(("asked_at", "expected"), [(3, [3]), (4, [4]), (7, [4, 7])])
+@pytest.mark.parametrize(("asked_at", "expected"), [(2, [2]), (3, [3]), (4, [3, 4]), (6, [3, 4, 6])])
 def test_a_stopped_training_is_saved_after_the_step(asked_at, expected):
     checkpoints, model = Saved(), Counting()
     model.compile()
@@ -229,6 +245,24 @@ def test_a_stopped_training_is_saved_after_the_step(asked_at, expected):
     assert checkpoints.at == expected and int(model.count) == asked_at
 
 
+def test_who_is_stopped_in_a_validation_loses_one_step():
+    class Validated(Counting):
+        def test_step(self, data):
+            return {"total": 0.0}
+
+    checkpoints, model = Saved(), Validated()
+    model.compile()
+    data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32))
+    with StopRequest() as stop:
+        ask = keras.callbacks.LambdaCallback(
+            on_test_batch_end=lambda batch, logs=None: os.kill(os.getpid(), signal.SIGTERM))
+        log = callbacks.StatsLog(lambda **_: None, "render", 4, checkpoints.state)
+        with pytest.raises(Terminated):
+            model.fit(data.repeat(), steps_per_epoch=4, verbose=0, shuffle=False, validation_data=data.repeat(5),
+                      callbacks=[log, callbacks.SaveCheckpoints(checkpoints, stop), ask])
+    assert checkpoints.at == [3] and checkpoints.state.step == 4
+
+
 def test_long_epochs_are_saved_now_and_then():
     checkpoints, model = Saved(), Counting()
     model.compile()
@@ -237,6 +271,20 @@ def test_long_epochs_are_saved_now_and_then():
     model.fit(tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat(), steps_per_epoch=3, epochs=1,
               verbose=0, shuffle=False, callbacks=[log, callbacks.SaveCheckpoints(checkpoints, StopRequest())])
     assert checkpoints.at == [1, 2, 3] and checkpoints.state.epoch == 1
+
+
+def test_weights_without_room_are_refused_before_hdf5_complains(tmp_path, monkeypatch):
+    """It writes tracebacks of its own where a disk becomes full."""
+    path = tmp_path / "texture.weights.h5"
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200)])
+    saving = callbacks.SaveCheckpoints(Saved(), StopRequest(), str(path), network)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=3200))
+        with pytest.raises(OSError, match="No space left.*texture.weights.h5"):
+            saving.on_epoch_end(0)
+    assert not os.listdir(tmp_path)
+    saving.on_epoch_end(0)
+    assert 3200 < path.stat().st_size < 4 * 800 + 2 * callbacks._OVERHEAD + 8192
 
 
 def test_an_exception_leaves_no_pipeline_behind():
@@ -314,6 +362,40 @@ def test_an_interrupted_encoding_goes_on(packed, tmp_path, caplog):
     assert sorted(path.name for path in tmp_path.glob("*encoding*")) == ["faces.bin.encoding-key.npy"]
 
 
+def test_parts_that_do_not_fit_and_parts_left_behind_are_not_trusted(packed, tmp_path, monkeypatch):
+    """As after a kill between the whole file and the removal of its parts; and parts of other sizes."""
+    monkeypatch.setattr(encoding.shutil, "rmtree", lambda *a, **b: None)
+    encoding.encode_packed(Encoder(), packed)
+    monkeypatch.undo()
+    folder = tmp_path / "faces.bin.encoding-key.npy.parts"
+    assert len(os.listdir(folder)) == 3
+    (tmp_path / "faces.bin.encoding-key.npy").unlink()
+    monkeypatch.setattr(encoding, "_PART", 5)
+    monkeypatch.setattr(encoding, "_key", lambda encoder, packed: "key")
+    encoder = Encoder()
+    check(encoding.encode_packed(encoder, packed, batch_size=5))
+    assert encoder.seen == list(range(10)), "a part of 4 photos is none of 5"
+    os.makedirs(folder)
+    check(encoding.encode_packed(encoder, packed))
+    assert not folder.exists() and len(encoder.seen) == 10
+
+
+def test_progress_is_shown_photo_by_photo(packed, monkeypatch):
+    """A part takes minutes."""
+    shown = []
+
+    class Bar:
+        def __init__(self, total, **how):
+            shown.append(total)
+        __enter__ = __exit__ = lambda self, *how: self
+
+        def update(self, count):
+            shown.append(count)
+    monkeypatch.setattr(encoding, "tqdm", Bar)
+    encoding.encode_packed(Encoder(), packed, batch_size=2)
+    assert shown == [10, 2, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
 def test_a_cut_encoding_is_made_anew_and_said(packed, tmp_path, share, caplog):
     encoding.encode_packed(Encoder(), packed)
@@ -330,10 +412,27 @@ def test_a_cut_part_is_encoded_again_and_older_encodings_go(packed, tmp_path):
     cut(tmp_path / "faces.bin.encoding-key.npy.parts" / "000000000.npz")
     (tmp_path / "faces.bin.encoding-old.npz").write_bytes(b"")
     (tmp_path / "faces.bin.encoding-old.npy").write_bytes(b"")
+    old, new = (tmp_path / f"faces.bin.encoding-{name}.npy.parts" for name in ("old", "new"))
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (0, 0))
     encoder.limit = None
     check(encoding.encode_packed(encoder, packed))
     assert encoder.seen[8:] == [0, 1, 2, 3, 8, 9]
-    assert sorted(path.name for path in tmp_path.glob("*encoding*")) == ["faces.bin.encoding-key.npy"]
+    assert sorted(path.name for path in tmp_path.glob("*encoding*")) == ["faces.bin.encoding-key.npy", new.name], \
+        "what another training may be writing stays"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only some systems have a device that is always full")
+def test_an_encoding_without_room_is_an_error_and_its_parts_stay(packed, tmp_path, monkeypatch):
+    """Written through a memory map it would end the process, without a word."""
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "written_whole", lambda path: contextlib.nullcontext("/dev/full"))
+        with pytest.raises(OSError, match="No space left"):
+            encoding.encode_packed(Encoder(), packed, batch_size=4)
+    encoder = Encoder()
+    check(encoding.encode_packed(encoder, packed, batch_size=4))
+    assert encoder.seen == [], "what was encoded is kept"
 
 
 def test_the_key_covers_photos_points_fit_model_and_code(tmp_path, monkeypatch):

@@ -7,11 +7,14 @@ import scipy.sparse.linalg
 
 from facegcn.completion import (
     DECAY,
+    LITTLE_TRUST,
     MIRROR_TRUST,
     SMOOTHNESS,
+    UNKNOWN,
     UNLIKELY,
     TextureCompletion,
     angle_weight,
+    correction_weight,
     likelihood_weight,
     vertex_adjacency,
 )
@@ -152,6 +155,15 @@ def test_trust_falls_with_what_the_coarse_face_cannot_explain():
     seen = coarse + np.float32([0, UNLIKELY, -3 * UNLIKELY, 0])[None, :, None]
     seen[0, 3] += np.float32([3 * UNLIKELY, 0, 0])  # of the mean of the channels
     np.testing.assert_allclose(likelihood_weight(coarse, seen), [[1.0, 0.5, 0.1, 0.5]], atol=1e-6)
+
+
+def test_belief_in_a_correction_falls_where_the_photo_shows_what_the_model_does_not_know():
+    coarse = np.full((1, 5, 3), 0.1, np.float32)
+    completed = coarse.copy()
+    completed[0, :, 1] += np.float32([0, UNKNOWN, -UNKNOWN, 2 * UNKNOWN, 2 * UNKNOWN])  # the farthest channel counts
+    trust = np.float32([[1.0, 1e6, LITTLE_TRUST, 1e6, 0.0]])
+    wanted = [1.0, np.exp(-1), 0.5 + 0.5 * np.exp(-1), np.exp(-4), 1.0]
+    np.testing.assert_allclose(correction_weight(coarse, completed, trust)[0, :, 0], wanted, atol=1e-5)
 
 
 def test_hidden_skin_is_no_worse_than_the_coarse_face_and_seen_skin_is_better(rng):

@@ -4,12 +4,15 @@ import errno
 import logging
 import os
 import signal
+import subprocess
+import sys
 import warnings
 
 import pytest
 
 from facegcn import errors
 from facegcn.errors import BrokenFile, Terminated, UserError, guarded, log
+from tests.conftest import ROOT
 
 
 def raising(error):
@@ -55,6 +58,36 @@ def test_what_the_machine_refuses_is_the_user_s_to_mend(code, capsys):
     assert "/full/faces.bin" in found and os.strerror(code) in found and "Traceback" not in found
 
 
+class Library(Exception):
+    """Stands for TensorFlow's errors."""
+
+    __module__ = "tensorflow.python.framework.errors_impl"
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (Library("{{function_node __wrapped__Save_device_/job:localhost}} /full/my run/ckpt-1.data; No space left on "
+             "device\n\tFailed to flush"), "/full/my run/ckpt-1.data: No space left on device"),
+    (Library("/kept/events.out; Read-only file system"), "/kept/events.out: Read-only file system"),
+    (OSError(errno.ENOSPC, "Can't write data (file write failed: time = Mon\nerrno = 28)", "w.h5"),
+     "w.h5: No space left on device"),
+    (OSError(errno.EPIPE, "Broken pipe"), "a file could not be written: Broken pipe"),
+    (Library("Incompatible shapes: [3]; [4]"), ""), (ValueError("x; No space left on device"), ""),
+    (FileNotFoundError(errno.ENOENT, "No such file", "x"), "")])
+def test_refusals_of_the_machine_are_told_from_mistakes(error, words, capsys):
+    assert errors.refusal(error) == words
+    assert guarded(raising(error)) == (2 if words else 70)
+    assert not words or capsys.readouterr().err == f"error: {words}\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only some systems have a device that is always full")
+def test_a_terminal_that_takes_nothing_does_not_end_the_work():
+    code = ("from facegcn.errors import guarded, log\n"
+            "raise SystemExit(guarded(lambda: [log.info('x' * 100) for _ in range(500)] and 3))")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file", "x"), KeyError("rgba"),
                                    AssertionError("never")])
 def test_mistakes_of_ours_keep_their_traceback(error, capsys):
@@ -67,6 +100,17 @@ def test_mistakes_of_ours_keep_their_traceback(error, capsys):
 def test_interruption_says_what_is_kept(error, code, capsys):
     assert guarded(raising(error), interrupted=lambda: "checkpoint ckpt-3 is kept") == code
     assert "stopped; checkpoint ckpt-3 is kept" in capsys.readouterr().err
+
+
+def test_a_second_stop_while_the_first_is_told_ends_without_a_word():
+    """As who presses Ctrl-C twice would have it, in place of a traceback."""
+    code = ("import os, signal, sys\n"
+            "from facegcn.errors import guarded\n"
+            "stop = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background of a script
+            "guarded(stop, interrupted=stop)\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_sigterm_ends_as_ctrl_c_does_and_the_former_handler_comes_back():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import trimesh
 from PIL import Image
 
+from facegcn import files
 from facegcn.animation import Clip
 from facegcn.errors import UserError
 from facegcn.export.photo_camera import pixels_of
@@ -224,6 +226,21 @@ def test_films_hold_their_frames(ending, tmp_path):
     while film.read()[0]:
         count += 1
     assert count == 10
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_a_film_that_has_no_room_or_lost_frames_leaves_nothing(ending, tmp_path, monkeypatch):
+    """OpenCV does not tell of either."""
+    frames = [np.full((48, 64, 3), 20 * k, np.uint8) for k in range(4)]
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=64 * 48 * 3 - 1))
+        with pytest.raises(OSError, match=f"No space left.*x.{ending}"):
+            views.write_film(str(tmp_path / f"x.{ending}"), iter(frames), ending, 10, (64, 48))
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "_frames_of", lambda path: 3)
+        with pytest.raises(OSError, match=f"Input/output error.*x.{ending}"):
+            views.write_film(str(tmp_path / f"x.{ending}"), iter(frames), ending, 10, (64, 48))
+    assert not os.listdir(tmp_path)
 
 
 def test_an_unknown_film_is_named_and_a_broken_one_leaves_nothing(tmp_path):

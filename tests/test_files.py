@@ -3,6 +3,8 @@
 import errno
 import os
 import string
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -83,6 +85,48 @@ def test_content_is_on_the_disk_before_the_name_appears(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
     files.write_bytes(str(tmp_path / "a.bin"), b"x")
     assert order[:2] == ["fsync", "replace"]
+
+
+def test_leftovers_of_killed_programs_go_and_those_of_others_stay(tmp_path):
+    def left(place, process, ending):
+        path = tmp_path / f".partial-{place}-{process}-7{ending}"
+        path.mkdir() if not ending else path.write_bytes(b"half")
+        return path
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    gone = [left(files._place(), dead.pid, ".npz"), left(files._place(), dead.pid, "")]
+    stays = [left("0123456789ab", dead.pid, ".npz"), left(files._place(), os.getpid(), ".npz"), tmp_path / ".partial-x"]
+    stays[-1].write_bytes(b"somebody's")
+    old = left("ba9876543210", 1, ".npz")
+    os.utime(old, (1.0, 1.0))
+    files.write_text(str(tmp_path / "a.txt"), "new")
+    assert not any(path.exists() for path in [*gone, old]) and all(path.exists() for path in stays)
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "crops"
+    for number in range(2):
+        with files.folder_written_whole(str(folder)) as partial:
+            files.write_text(os.path.join(partial, f"{number}.txt"), "")
+            assert not (folder / f"{number}.txt").exists()
+        assert os.listdir(folder) == [f"{number}.txt"]
+    with pytest.raises(KeyboardInterrupt), files.folder_written_whole(str(folder)):
+        raise KeyboardInterrupt
+    assert os.listdir(folder) == ["1.txt"] and os.listdir(tmp_path) == ["crops"]
+
+
+def test_a_line_that_has_no_room_names_its_file(tmp_path):
+    files.append_line(str(tmp_path / "a.jsonl"), "{}")
+    files.append_line(str(tmp_path / "a.jsonl"), "[]")
+    assert (tmp_path / "a.jsonl").read_bytes() == b"{}\n[]\n"
+    with pytest.raises(OSError, match="absent") as caught:
+        files.append_line(str(tmp_path / "absent" / "a.jsonl"), "")
+    assert caught.value.filename == str(tmp_path / "absent" / "a.jsonl")
+    with pytest.raises(OSError, match="a.jsonl") as caught:
+        files.require_room(str(tmp_path / "a.jsonl"), 1 << 62)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_npz_round_trip_and_what_is_missing(tmp_path):

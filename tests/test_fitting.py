@@ -48,6 +48,37 @@ def test_truth_has_no_photo_or_landmark_loss(face_model, portrait):
     assert mean["photo"] > 0.02 and mean["landmark"] > 1.0
 
 
+def test_losses_add_up_as_the_paper_weighs_them(face_model, portrait):
+    rgba, coeff, targets = portrait
+    other = 0.5 * coeff
+    face_model.morphable.split(other).gamma[:, 0] += 0.1  # reddish
+    terms = {name: float(value) for name, value in fitting.photo_losses(face_model, rgba, other, targets).items()}
+    projected = face_model.geometry(other)["landmarks"]
+    np.testing.assert_allclose(terms["landmark"], (224.0 / SIZE) ** 2 * fitting.landmark_distance(
+        projected, targets, SIZE), rtol=1e-5)  # in pixels of a 224 crop, whatever its own are
+    weights = {"photo": 1.92, "landmark": 1.6e-3, "prior": 3e-4, "grey_light": 2.0, "exposure": 1.0}
+    assert min(terms[name] * weight for name, weight in weights.items()) > 1e-4, "all of them count"
+    np.testing.assert_allclose(terms["total"], sum(terms[name] * weight for name, weight in weights.items()), rtol=1e-5)
+
+
+def test_photometric_distance_is_its_formula(rng):
+    rgba, render = rng.uniform(-1, 1, (2, 2, 5, 6, 4)).astype(np.float32)
+    rgba[..., 3], render[..., 3] = rng.random((2, 5, 6)), rng.integers(0, 2, (2, 5, 6))
+    distance = np.linalg.norm((rgba - render)[..., :3] / 2.0, axis=-1)
+    weight = rgba[..., 3] * render[..., 3]
+    wanted = np.mean((distance * weight).sum(axis=(1, 2)) / (weight.sum(axis=(1, 2)) + 1.0))
+    np.testing.assert_allclose(fitting.photometric_distance(rgba, render), wanted, rtol=1e-4)
+
+
+def test_points_of_the_jaw_count_a_tenth(rng):
+    projected = rng.uniform(-0.5, 0.5, (1, 68, 2)).astype(np.float32)
+    at = landmark_targets(None, (projected[0] + 1) * SIZE / 2)[None]
+    for shifted, wanted in ((slice(0, 17), 25 * 1.7), (slice(17, 68), 25 * 51)):
+        off = at.copy()
+        off[:, shifted] += (3.0, -4.0)
+        np.testing.assert_allclose(fitting.landmark_distance(projected, off, SIZE), wanted / 52.7, rtol=1e-3)
+
+
 def test_unknown_landmarks_cost_nothing(face_model, portrait):
     rgba, coeff, _ = portrait
     none = np.stack([landmark_targets(None)] * 2)
@@ -69,7 +100,7 @@ def test_priors_are_what_they_say(face_model):
     coeff = rng.normal(size=(3, face_model.morphable.coefficient_count)).astype(np.float32) * 0.2
     parts = face_model.morphable.split(coeff)
     terms = fitting.coefficient_priors(face_model.morphable, coeff)
-    wanted = sum(w * np.mean((getattr(parts, n) ** 2).sum(1)) for n, w in fitting.PRIOR_PARTS.items())
+    wanted = sum(w * np.mean((getattr(parts, n) ** 2).sum(1)) for n, w in (("id", 1.0), ("exp", 0.8), ("tex", 0.1)))
     np.testing.assert_allclose(terms["prior"], wanted, rtol=1e-5)
     model = face_model.morphable
     skin = [(model.mean_albedo + model.albedo_basis @ tex).mean() / 255 for tex in parts.tex]

@@ -70,7 +70,9 @@ def test_the_most_likely_face_is_that_of_an_oracle_with_the_full_covariance():
     points += model.embedding.bias + 0.3 * rng.normal(size=points.shape) + model.embedding.factors @ rng.normal(size=5)
     fitter = LandmarkFitter(model, surface)
     start = coeff.copy()  # its roll turns bias and shared errors, and is 0 here
-    fit = fitter.fit(points, start=start)
+    mean = np.zeros(fitter.unknowns)
+    mean[:-6] = rng.normal(size=fitter.unknowns - 6)
+    fit = fitter.fit(points, start=start, prior_mean=mean)
     roll = fitter._start(points[0][surface.rows], np.ones(len(surface.rows)), truth(model, start)[0].astype(float),
                          np.zeros(fitter.unknowns))[-4]
     upright = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
@@ -81,7 +83,7 @@ def test_the_most_likely_face_is_that_of_an_oracle_with_the_full_covariance():
 
     def errors(x):
         off = project(fitter._mean, fitter._basis, x, False)[0] + surface.bias @ upright.T - points[0][surface.rows]
-        return np.concatenate([whiten @ off.ravel(), prior * x])
+        return np.concatenate([whiten @ off.ravel(), prior * (x - mean)])
 
     oracle = least_squares(errors, np.zeros(fitter.unknowns), x_scale="jac", xtol=1e-12, ftol=1e-12, gtol=1e-12)
     deviation = np.sqrt(np.diag(np.linalg.inv(oracle.jac.T @ oracle.jac)))
@@ -199,6 +201,18 @@ def test_unknown_points_and_points_without_trust_are_the_same(plain):
     unknown[:, ::3] = np.nan
     points[:, ::3] += 60.0
     np.testing.assert_array_equal(fitter.fit(points, trust).parameters, fitter.fit(unknown).parameters)
+
+
+def test_a_quarter_of_the_trust_is_twice_the_noise(plain):
+    model, fitter = plain
+    _, points = faces(model, 1, pose=(10, 30, 10))
+    points += 0.1 * np.random.default_rng(7).normal(size=points.shape)
+    surface, quarter = dense_points(model), np.arange(DENSE_COUNT) % 3 == 0
+    noise = surface.noise * np.where(quarter[surface.rows], 2.0, 1.0)
+    other = LandmarkFitter(model, dataclasses.replace(surface, noise=noise)).fit(points)
+    found = fitter.fit(points, np.where(quarter, 0.25, 1.0)[None])
+    np.testing.assert_allclose(found.parameters, other.parameters, atol=1e-3)
+    np.testing.assert_allclose(found.precision, other.precision, rtol=1e-3, atol=1e-3 * other.precision.max())
 
 
 def test_few_rounds_are_not_called_converged(plain):

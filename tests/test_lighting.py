@@ -98,6 +98,21 @@ def test_fitted_light_is_the_light_of_the_photo():
     np.testing.assert_allclose(nothing, start, atol=1e-6)
 
 
+def test_fitted_light_is_the_ridge_regression_around_the_light_that_is_given(rng):
+    normals = rng.normal(size=(1, 50, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    albedo, seen = rng.uniform(0.2, 0.9, (2, 1, 50, 3)).astype(np.float32)
+    weight, start = rng.random((1, 50)).astype(np.float32), rng.normal(0, 0.3, (1, 27)).astype(np.float32)
+    found = lighting.fit_light(albedo, normals, seen, weight, start, ridge=0.2).numpy()[0]
+    basis, off = lighting.sh_basis(normals).numpy()[0], seen - albedo * lighting.shading(normals, start).numpy()
+    for channel in range(3):
+        design = albedo[0, :, channel, None] * basis
+        matrix = (design * weight[0, :, None]).T @ design + 0.2 * weight.sum() * np.eye(9)
+        change = np.linalg.solve(matrix, design.T @ (weight[0] * off[0, :, channel]))
+        mine = slice(9 * channel, 9 * channel + 9)
+        np.testing.assert_allclose(found[mine], start[0, mine] + change, atol=1e-5)
+
+
 def test_frontal_brightness_is_the_mean_over_a_sphere_seen_from_the_front(rng):
     normals = rng.normal(size=(200_000, 3)).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

@@ -100,8 +100,8 @@ def test_symmetry_is_smooth_where_both_sides_agree():
 
 
 def test_pixel_loss_of_a_constant_difference():
-    render = tf.zeros((2, 8, 8, 4))
-    rgba = tf.constant([0.3, -0.4, 0.0, 1.0]) * tf.ones((2, 8, 8, 1))
+    render = tf.constant([0.2, 0.1, -0.1, 1.0]) * tf.ones((2, 8, 8, 1))
+    rgba = tf.constant([0.5, -0.3, -0.1, 1.0]) * tf.ones((2, 8, 8, 1))
     mask = np.zeros((2, 8, 8, 1), np.float32)
     assert float(losses.pixel_loss(render, rgba, mask)) == 0.0  # an empty mask
     mask[0, 2:5] = 1.0
@@ -146,6 +146,10 @@ def test_pixel_loss_looks_at_covered_eroded_skin_only(scene):
     np.testing.assert_allclose(again["pixel"], terms["pixel"])
     changed["fine_render"][:, 13, 10, :3] += 0.5
     assert texture_losses(changed, scene.rgba, scene.morphable, LossWeights())["pixel"] != terms["pixel"]
+    changed["fine_render"][:, 13, 10, 3] = 0.0  # not covered
+    bare = texture_losses(changed, scene.rgba, scene.morphable, LossWeights())["pixel"]
+    changed["fine_render"][:, 13, 10, :3] = 9.0
+    np.testing.assert_array_equal(texture_losses(changed, scene.rgba, scene.morphable, LossWeights())["pixel"], bare)
     changed["skin_mask"] = np.zeros((2, SIZE, SIZE, 1), np.float32)
     assert float(texture_losses(changed, scene.rgba, scene.morphable, LossWeights())["pixel"]) == 0.0
 
@@ -185,6 +189,19 @@ def test_critic_losses_of_a_linear_critic(scene):
     np.testing.assert_allclose(terms["critic"], penalty - distance, rtol=1e-3)
     score = losses.generator_adversarial_loss(LinearCritic(slope), scene.outputs["fine_render"], scene.rgba)
     np.testing.assert_allclose(score, -slope * fake.sum(axis=(1, 2, 3)).mean(), rtol=1e-3)
+
+
+def test_gradient_penalty_of_a_quadratic_critic(rng):
+    """Where score = |image|^2 / 2, the gradient at a point between two images is that point."""
+    real, fake = rng.normal(size=(2, 3, 4, 4, 3)).astype(np.float32)
+    share = np.float32([0.1, 0.5, 0.8])[:, None, None, None]
+
+    def critic(images, training):
+        return tf.reduce_sum(tf.square(images), axis=[1, 2, 3])[:, None] / 2.0
+
+    lengths = np.linalg.norm((share * real + (1 - share) * fake).reshape(3, -1), axis=1)
+    found = losses.gradient_penalty(critic, *map(tf.constant, (real, fake, share)))
+    np.testing.assert_allclose(found, 10.0 * np.mean((lengths - 1.0) ** 2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])

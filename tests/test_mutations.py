@@ -1,5 +1,8 @@
 """The table of broken formulas stays true to the tree, and the runner tells what notices from what does not."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.conftest import ROOT
@@ -52,3 +55,9 @@ def test_the_table_names_survivors():
                                                 ("no such formula", 2, "no mutation has such a name\n")])
 def test_mutations_are_chosen_by_words_of_their_names(words, code, shown, capsys):
     assert runner.main(["--list", "--only", words]) == code and capsys.readouterr().out == shown
+
+
+@pytest.mark.long
+def test_every_mutation_is_caught():
+    done = subprocess.run([sys.executable, "-m", "tests.mutations"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,8 @@ from facegcn.demo.face import make_demo_face
 from facegcn.losses import LOSS_SETS, pixel_loss
 from facegcn.portraits import looks
 from facegcn.portraits.maker import PortraitMaker
-from facegcn.training.texture_stage import TextureTrainer, adam
+from facegcn.training.optimizer import adam
+from facegcn.training.texture_stage import TextureTrainer
 from mesh_sampling import generate_transform_matrices
 from model import FaceModel, build_texture_network
 

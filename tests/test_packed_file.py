@@ -1,8 +1,10 @@
 """The packed file and the one beside it: format, damage, splits, points, the released layout, reading speed."""
 
+import gc
 import os
 import shutil
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,18 +52,53 @@ def test_tensorflow_reads_the_records_without_our_reader(packed):
     np.testing.assert_array_equal(decoded, images)
 
 
-def test_random_access_and_pipelines_agree(packed):
+@pytest.mark.parametrize("pread", [True, False])
+def test_chosen_records_come_in_the_order_asked_for(packed, pread, monkeypatch):
     path, names, images = packed
+    monkeypatch.setattr(packed_file.record_kernels, "HAS_PREAD", pread)
     chosen = [39, 0, 7, 7, 12]
     assert packed_file.read_companion(path).names == names
     np.testing.assert_array_equal(packed_file.read_records(path, chosen), images[chosen])
-    np.testing.assert_array_equal(list(packed_file.dataset(path).as_numpy_iterator()), images)
-    np.testing.assert_array_equal(list(packed_file.dataset(path, chosen).as_numpy_iterator()), images[chosen])
-    batches = list(packed_file.dataset(path, chosen, batch_size=2).as_numpy_iterator())
-    assert [len(b) for b in batches] == [2, 2, 1]
-    np.testing.assert_array_equal(np.concatenate(batches), images[chosen])
-    assert packed_file.dataset(path, chosen).element_spec == tf.TensorSpec((6, 5, 4), tf.uint8)
+    np.testing.assert_array_equal(packed_file.read_records(path, range(40)), images)
     assert packed_file.read_records(path, []).shape == (0, 6, 5, 4)
+    reader, rows = packed_file.Reader(path), np.zeros((7, 6, 5, 4), np.uint8)
+    reader.into(rows, np.array([5, 1]), np.array([3, 30]))
+    np.testing.assert_array_equal(rows[[5, 1]], images[[3, 30]])
+    assert not rows[[0, 2, 3, 4, 6]].any()
+
+
+def test_a_reader_keeps_the_records_it_was_opened_with(packed):
+    """As when photos are packed again while a training runs."""
+    path, names, images = packed
+    reader = packed_file.Reader(path)
+    packed_file.write_bin(path, names, images ^ 255)
+    np.testing.assert_array_equal(reader(range(40)), images)
+    np.testing.assert_array_equal(packed_file.read_records(path, range(40)), images ^ 255)
+
+
+def test_readers_close_their_files(packed):
+    readers = [packed_file.Reader(packed[0]) for _ in range(3)]
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    files = [reader._file for reader in readers]
+    del readers
+    gc.collect()
+    assert all(file.closed for file in files)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before - 3
+
+
+def test_a_file_cut_short_or_unreadable_while_it_is_read_is_named(packed):
+    path = packed[0]
+    reader = packed_file.Reader(path)
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) - 1)
+    assert reader([0]).shape == (1, 6, 5, 4)
+    with pytest.raises(BinFileError, match="faces.bin became shorter"):
+        reader([0, 39])
+    reader._file.close()
+    reader._file = open(os.devnull, "wb", buffering=0)  # not for reading
+    with pytest.raises(BinFileError, match="image 3 cannot be read"):
+        reader([3])
 
 
 @pytest.mark.parametrize("index", [-1, 40])
@@ -75,7 +112,7 @@ def test_wrong_length_is_found_before_anything_else(packed, cut, message):
     path = packed[0]
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) - cut)
-    for read in (packed_file.read_header, packed_file.read_companion, packed_file.dataset, packed_file.verify):
+    for read in (packed_file.read_header, packed_file.read_companion, packed_file.Reader, packed_file.verify):
         with pytest.raises(BinFileError, match=message):
             read(path)
 
@@ -190,7 +227,7 @@ def test_a_packed_file_of_the_same_size_is_not_taken_for_the_former(packed, chan
     packed_file.write_bin(path, names[::-1] if change == "other names" else names,
                           {"other images": images ^ 1, "other order": images[::-1]}.get(change, images))
     shutil.move(kept, _beside(path))
-    for read in (packed_file.read_companion, packed_file.dataset, packed_file.verify):
+    for read in (packed_file.read_companion, packed_file.Reader, packed_file.verify):
         with pytest.raises(BinFileError, match="do not belong together.*create_bin.py"):
             read(path)
 
@@ -233,8 +270,8 @@ def test_a_changed_picture_is_found_where_it_is_read(packed):
         packed_file.read_records(path, [6, 7])
     with pytest.raises(BinFileError, match="image 7 is damaged"):
         packed_file.verify(path)
-    with pytest.raises(BinFileError, match="image 7 is damaged"), packed_file.damage_named():
-        list(packed_file.dataset(path))
+    with pytest.raises(BinFileError, match="image 7 is damaged .*'face 7'.*make both again with create_bin.py"):
+        packed_file.Reader(path)([7])
     with pytest.raises(tf.errors.InvalidArgumentError), packed_file.damage_named():
         tf.debugging.assert_equal(1, 2)
 
@@ -342,13 +379,15 @@ def test_released_layout_becomes_the_same_levels(tmp_path, rng):
         released_layout.open_legacy(str(tmp_path / "pipe"), 8)
 
 
-def test_many_images_are_one_call(packed, monkeypatch):
-    """What makes reading fast (facegcn.benchmark times it): no Python call for each image."""
+def test_many_images_are_one_call_and_tried_once(packed, monkeypatch):
+    """What makes reading fast (facegcn.benchmark times it): no Python call for each image, but for its first."""
     path, _, images = packed
-    calls, gather = [], packed_file._gather
-    monkeypatch.setattr(packed_file, "_gather", lambda *a: calls.append(len(a[2])) or gather(*a))
-    assert len(list(packed_file.dataset(path))) == 40
-    assert sorted(calls) == [8, 32]
-    calls.clear()
-    assert len(list(packed_file.dataset(path, batch_size=16))) == 3
-    assert sorted(calls) == [8, 16, 16]
+    calls, tried = [], []
+    fetch, crc32 = packed_file.record_kernels.fetch, packed_file.zlib.crc32
+    monkeypatch.setattr(packed_file.record_kernels, "fetch", lambda *a: calls.append(len(a[1])) or fetch(*a))
+    monkeypatch.setattr(packed_file, "zlib", SimpleNamespace(crc32=lambda data: tried.append(1) or crc32(data)))
+    reader = packed_file.Reader(path)
+    monkeypatch.setattr(reader, "_read", None)
+    for chosen in (range(40), range(20), [3, 3]):
+        np.testing.assert_array_equal(reader(chosen), images[list(chosen)])
+    assert calls == [40, 20, 2] and len(tried) == 40

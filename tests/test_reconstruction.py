@@ -493,7 +493,6 @@ def test_what_ends_the_program_before_the_first_batch_ends_the_reading(flags, tm
 
 def test_the_overview_has_pages_and_says_how_many_photos(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_PAGE_ROWS", 3)
-    monkeypatch.setattr(results, "_PAGES", 2)
     picture = np.zeros((8, 8, 3), np.uint8)
 
     def made(count):
@@ -503,8 +502,8 @@ def test_the_overview_has_pages_and_says_how_many_photos(tmp_path, monkeypatch):
         overview.finish()
         return sorted(path.name for path in tmp_path.iterdir()), overview.words()
 
-    assert made(9)[0] == ["overview-2.png", "overview.png"]
-    assert "overview.png to overview-2.png (6 photos)" in made(9)[1]
+    assert made(8)[0] == ["overview-2.png", "overview-3.png", "overview.png"]
+    assert "overview.png to overview-3.png (8 photos)" in made(8)[1]
     (tmp_path / "overview-mine.png").write_bytes(b"")
     names, words = made(2)
     assert names == ["overview-mine.png", "overview.png"] and words.endswith("overview.png (2 photos)")

@@ -15,7 +15,8 @@ from facegcn import losses
 from facegcn.config import Config
 from facegcn.morphable import MorphableModel
 from facegcn.sampling import eroded_mask
-from facegcn.training.texture_stage import TextureTrainer, adam
+from facegcn.training.optimizer import adam
+from facegcn.training.texture_stage import TextureTrainer
 from mesh_sampling import generate_transform_matrices
 from model import FaceModel, build_critic, build_texture_network, load_released_weights, released_names
 from tests import oracle_released as oracle

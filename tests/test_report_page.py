@@ -14,7 +14,7 @@ from PIL import Image
 
 from facegcn.errors import BrokenFile, UserError
 from facegcn.files import read_npz, write_npz
-from facegcn.reconstruction import report_page
+from facegcn.reconstruction import report_pictures
 from facegcn.reconstruction.report_faces import FacePacker, read_face
 from facegcn.reconstruction.report_page import write_report
 from tests.results_folder import EXPRESSIONS, face, layout, model, write_results
@@ -227,7 +227,7 @@ def test_large_pictures_are_embedded_smaller(made, tmp_path, monkeypatch):
         return {image["data-kind"]: (int(image["width"]), int(image["height"])) for image in page.all("img")}
     found = sizes()
     assert found["albedo"] == (1024, 1024) and found["pasted"] == (768, 576) and found["input"] == (96, 96)
-    monkeypatch.setattr(report_page, "_MANY", 1)
+    monkeypatch.setattr(report_pictures, "_MANY", 1)
     assert sizes()["albedo"] == (512, 512)
 
 

@@ -273,6 +273,23 @@ def test_a_second_program_does_not_write_into_the_first_one_s_log(config):
     assert open(run.file("log.txt")).read().count("again") == 1, "a continued run's log goes on"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only some systems have a device that is always full")
+def test_a_log_on_a_full_disk_says_nothing_more_and_statistics_name_their_file(tmp_path, capsys):
+    run = RunFolder(str(tmp_path))
+    for name in ("log.txt", "stats.jsonl"):
+        os.symlink("/dev/full", tmp_path / name)
+
+    def program():
+        run.open_log()
+        for _ in range(100):
+            log.info("x" * 100)
+        run.stats(step=1)
+
+    assert guarded(program) == 2
+    found = capsys.readouterr()
+    assert found.err == f"error: {tmp_path / 'stats.jsonl'}: No space left on device\n" and found.out.count("\n") == 100
+
+
 def test_lines_behind_a_checkpoint_are_forgotten(config):
     run = RunFolder.create(config)
     run.forget_stats("rec", 0)

@@ -31,13 +31,13 @@ def test_eroded_mask_equals_the_released_form(kind, rng):
 
 
 def test_released_samples_are_the_rounded_pixels(rng):
-    rgba = rng.uniform(-1, 1, (1, 20, 20, 4)).astype(np.float32)
+    rgba = rng.uniform(-1, 1, (1, 20, 30, 4)).astype(np.float32)
     rgba[..., 3] = 1.0
-    pixels = np.array([[3.0, 7.0], [3.4, 7.4], [0.0, 19.0], [-5.0, 40.0], [12.6, 2.0]])  # column, row
+    pixels = np.array([[23.0, 7.0], [23.4, 7.4], [0.0, 19.0], [-5.0, 40.0], [12.6, 2.0]])  # column, row
     facing = np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    sampled = sample_colors(rgba, (pixels[None].astype(np.float32) - 10) / 10, facing,
+    sampled = sample_colors(rgba, ((pixels[None] - (15, 10)) / (15, 10)).astype(np.float32), facing,
                             sampling="released").numpy()[0]
-    for vertex, (column, row) in enumerate([(3, 7), (3, 7), (0, 19), (0, 19)]):
+    for vertex, (column, row) in enumerate([(23, 7), (23, 7), (0, 19), (0, 19)]):
         np.testing.assert_array_equal(sampled[vertex], rgba[0, row, column])
     np.testing.assert_array_equal(sampled[4], 0.0)
 
@@ -65,6 +65,8 @@ def test_delit_colours_undo_the_shading(rng):
 def test_delit_colours_stay_in_range():
     dark = delit_colors(np.float32([[[1, 1, 1, 1], [-1, -1, -1, 1]]]), np.float32([[[0, -1, 1e-9]] * 2]))
     np.testing.assert_allclose(dark, [[[1, 1, 1], [-1, -1, -1]]], atol=1e-6)
+    dim = delit_colors(np.float32([[[-0.96, -0.96, -0.96, 1]]]), np.float32([[[0.05, 0.1, 0.2]]]))
+    np.testing.assert_allclose(dim, [[[-0.6, -0.6, -0.8]]], atol=1e-6)  # light below a tenth counts as a tenth
 
 
 def test_camera_rasterizer_and_sampler_agree_where_a_pixel_is(rng):

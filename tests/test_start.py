@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from facegcn.backends import start
+from facegcn.backends import kept_loops, start
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -73,3 +73,20 @@ def test_devices_are_looked_for(monkeypatch):
     assert start.has_gpu()
     monkeypatch.setattr(start.glob, "glob", lambda pattern: [])
     assert not start.has_gpu()
+
+
+@pytest.mark.parametrize(("package", "home", "kept"), [(True, False, ""), (False, True, ""), (False, False, "own")])
+def test_loops_are_kept_where_it_is_allowed_and_needed(package, home, kept, tmp_path, monkeypatch):
+    """Numba refuses to work where it finds no place for them."""
+    allowed = {str(tmp_path / "package"): package, str(tmp_path / "home" / ".cache" / "numba"): home}
+    monkeypatch.setattr(kept_loops.os, "access", lambda path, mode: allowed[path])
+    monkeypatch.setattr(kept_loops.atexit, "register", lambda *_, **__: None)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(kept_loops.tempfile, "mkdtemp", lambda prefix: "own")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    kept_loops.find_place(str(tmp_path / "package"))
+    assert os.environ["NUMBA_CACHE_DIR"] == kept
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "chosen")
+    kept_loops.find_place(str(tmp_path / "package"))
+    assert os.environ["NUMBA_CACHE_DIR"] == "chosen"

@@ -12,6 +12,7 @@ from facegcn.config import Config
 from facegcn.errors import TrainingStopped
 from facegcn.portraits.maker import PortraitMaker
 from facegcn.training import callbacks, regressor_stage
+from facegcn.training.checkpoints import TrainingState
 from facegcn.training.reused_portraits import ReusedPortraits
 from tests.faces import half_ellipsoid
 
@@ -36,7 +37,7 @@ def test_a_bad_loss_stops_the_training_and_is_named(value):
     model.compile()
     data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat()
     with pytest.raises(TrainingStopped, match="'symmetry' is not finite"):
-        model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[callbacks.StopOnNonFinite()])
+        model.fit(data, steps_per_epoch=5, verbose=0, callbacks=[callbacks.StopOnNonFinite(TrainingState(), list, [])])
     assert int(model.count) == 3
 
 

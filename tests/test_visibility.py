@@ -29,6 +29,13 @@ def test_a_square_hides_what_lies_behind_it():
     np.testing.assert_array_equal(visible(points, triangles), [1] * 4 + [0] * 4 + [1] * 4)
 
 
+def test_a_vertex_is_compared_with_the_surface_at_its_own_place():
+    """A small square above the right half hides what lies behind it there, and not what lies mirrored."""
+    nearer = [[x + 0.4, y + 0.2, z] for x, y, z in square(0.5, 0.15)]
+    behind = [[0.4, 0.2, -1.0], [0.2, 0.4, -1.0], [-0.2, -0.4, -1.0], [-0.4, 0.2, -1.0], [0.4, -0.2, -1.0]]
+    np.testing.assert_array_equal(visible(nearer + behind, FACES), [1] * 4 + [0, 1, 1, 1, 1])
+
+
 def test_vertices_just_behind_the_surface_still_count():
     near, far = 0.5 * DEPTH_TOLERANCE, 2.0 * DEPTH_TOLERANCE
     points = square(0.0, 0.5) + [[0.1, 0.1, -near], [0.1, 0.1, -far]]

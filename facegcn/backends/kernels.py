@@ -19,7 +19,6 @@ _BEHIND = 1 << 6
 _BROKEN = 1 << 7
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
-_inlined = njit(nogil=True, cache=True, error_model="numpy", inline="always")
 
 
 @_compiled
@@ -59,7 +58,7 @@ def _place(clip, height, width, first, rows, screen, boxes, flags):
         flags[n] = beyond if finite else _BROKEN
 
 
-@_inlined
+@_compiled
 def _owned_side(screen, a, b):
     """Side of edge a -> b, +1 or -1, that owns the pixels exactly on it.
 

@@ -1,6 +1,8 @@
 """How fast the costly parts are, each beside a plain reference; or how good what is found is, beside the truth.
 
     python -m facegcn.benchmark [--rows rasterize,laplacian,step,hierarchy,packing] [--vertices 35721] [--json FILE]
+    python -m facegcn.benchmark --rows growth
+    python -m facegcn.benchmark --rows photos [--config configs/demo.yaml] [--photos FOLDER]
     python -m facegcn.benchmark quality [--config configs/demo.yaml] [--count 32] [--json FILE]
 
 What is timed is what the programs run: the texture networks are ``model``'s, the hierarchy is ``mesh_sampling``'s. What
@@ -63,6 +65,8 @@ def main(arguments=None) -> int:
     parser.add_argument("--rows", default=",".join(TABLE),
                         help=f"comma-separated, of {', '.join(names)} (default: {','.join(TABLE)})")
     parser.add_argument("--vertices", type=int, default=BASEL_FACE_MODEL, help="vertices of the mesh")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="of test mode, for the rows photos")
+    parser.add_argument("--photos", metavar="FOLDER", default="", help="for the rows photos; default: made ones")
     parser.add_argument("--json", metavar="FILE", help="also write the table, times in seconds, to this file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     _add_quality(parser.add_subparsers(dest="what", metavar="quality", help="measure texture and shape instead"))
@@ -81,7 +85,7 @@ def _add_quality(commands) -> None:
     """The command ``quality``."""
     parser = commands.add_parser("quality", description="Measure texture and shape on made portraits of the config's "
                                  "face model that nothing else uses, each person seen in two pictures.")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file of settings")
+    parser.add_argument("--config", default=argparse.SUPPRESS, help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override any setting")
     parser.add_argument("--count", type=int, default=PEOPLE, help=f"people (default {PEOPLE})")
     # What stands before the command counts, too.
@@ -97,9 +101,9 @@ def _print_table(options) -> int:
     log.info("TensorFlow %s, %s cores, %s vertices; medians, ours and naive timed in turn",
              version, os.cpu_count(), f"{options.vertices:,}")
     log.info(f"{'work':52s}{'ours':>10s}{'naive':>10s}{'ratio':>8s}   bar")
-    rows = []
+    rows, sizes = [], Sizes(vertices=options.vertices, config=options.config, photos=options.photos)
     for name in options.rows.split(","):
-        for row in rows_function(name)(Sizes(vertices=options.vertices), parts()):
+        for row in rows_function(name)(sizes, parts()):
             log.info(table_line(row))
             rows.append(row)
     peak = peak_memory()

@@ -154,11 +154,15 @@ def naive_write(path: str, images) -> None:
             file.write(rgba.tobytes())
 
 
-def naive_dataset(path: str, count: int, shape: tuple, batch: int) -> tf.data.Dataset:
-    """Batches of such records, each read by a Python call of its own."""
+def naive_dataset(path: str, count: int, shape: tuple, batch: int, workers: int = 2) -> tf.data.Dataset:
+    """Batches of such records in random order, each record sought and read by a Python call of its own.
+
+    ``workers`` calls run in parallel: the released code has a flag for them.
+    """
     size = int(np.prod(shape))
 
     def read(index):
         return np.fromfile(path, np.float32, size, offset=4 * size * index).reshape(shape)
-    records = tf.data.Dataset.range(count).map(lambda i: tf.numpy_function(read, [i], tf.float32))
-    return records.batch(batch)
+    order = np.random.default_rng(0).permutation(count)
+    records = tf.data.Dataset.from_tensor_slices(order).map(lambda i: tf.numpy_function(read, [i], tf.float32), workers)
+    return records.batch(batch).prefetch(2)

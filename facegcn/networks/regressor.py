@@ -120,6 +120,12 @@ def feature_count(regressor) -> int:
     return regressor.feature_count if isinstance(regressor, FrozenRegressor) else regressor.output[1].shape[-1]
 
 
+def says_anything(regressor) -> bool:
+    """False for a regressor as it is built, whose coefficients are zero for every photo whatever its other weights."""
+    return isinstance(regressor, FrozenRegressor) or any(
+        np.any(weight.numpy()) for layer in regressor.layers if layer.name in PART_SCALES for weight in layer.weights)
+
+
 def digest(regressor) -> str:
     """Sixteen hexadecimal digits that differ for regressors that say different things of a photo."""
     if isinstance(regressor, FrozenRegressor):

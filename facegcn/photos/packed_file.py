@@ -15,6 +15,8 @@ import contextlib
 import hashlib
 import os
 import struct
+import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from facegcn.backends import record_kernels
 from facegcn.errors import BinFileError, BrokenFile, UserError
 from facegcn.files import check_name, read_npz, write_npz, written_whole
 from facegcn.landmarks import known_dense
@@ -33,7 +36,7 @@ VERSION = 2  # 1 was without dense landmarks
 HEADER_BYTES = 64
 _LAYOUT = struct.Struct("<8sIQIII8s16s8s")
 _IDENTITY_BYTES = 16
-_GATHER = 32  # records fetched by one call when reading chosen indices
+_TOGETHER = 32  # records whose checksums are tried by one call
 _POINT_SHAPES = {"points": (5, 2), "landmarks": (68, 2), "dense": (468, 3)}
 _AGAIN = "make both again with create_bin.py"
 
@@ -144,7 +147,8 @@ def write_bin(path: str, names: Sequence[str] | None, images: Iterable,
         records = describe(written)
         if records.names != written or records.mistake():
             raise _unwritten(path, records.mistake() or "other names than the images'")
-        write_npz(beside, _arrays(path, records, checksums, identity))
+        # Numbers that measurements gave shrink by a fifth and would take longer to unpack than all else.
+        write_npz(beside, _arrays(path, records, checksums, identity), compressed=False)
     return records
 
 
@@ -289,10 +293,11 @@ def verify(path: str) -> None:
     Raises:
         BinFileError: as ``read_companion``; a record is damaged.
     """
-    header = read_header(path)
-    checksums = _beside(path, header)["checksums"]
-    for first in range(0, header.count, _GATHER):
-        _gather(path, header, range(first, min(first + _GATHER, header.count)), checksums)
+    reader = Reader(path)
+    images = np.empty((_TOGETHER, *reader.header.shape), np.uint8)
+    for first in range(0, reader.header.count, _TOGETHER):
+        indices = np.arange(first, min(first + _TOGETHER, reader.header.count))
+        reader.into(images, np.arange(len(indices)), indices)
 
 
 def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
@@ -301,60 +306,65 @@ def read_records(path: str, indices: Sequence[int]) -> np.ndarray:
     Raises:
         BinFileError: as ``read_companion``; an index is outside 0..count-1; a record is damaged.
     """
-    header = read_header(path)
-    indices = _checked_indices(indices, header, path)
-    return _gather(path, header, indices, _beside(path, header)["checksums"])
+    return Reader(path)(indices)
 
 
-def reader(path: str) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that reads chosen images (B, H, W, C) uint8; what stands beside them is read once, here.
+class Reader:
+    """Reads chosen images; what stands beside them is read once, here. The file stays open, whatever takes its name.
 
-    Each record's checksum is tried when it is read for the first time: it costs as much as the reading.
+    Each record's checksum is tried when it is read for the first time. Calls may run in parallel.
 
-    Raises:
-        BinFileError: as ``read_records``, also the function.
-    """
-    header = read_header(path)
-    checksums, tried = _beside(path, header)["checksums"], np.zeros(header.count, bool)
-    return lambda indices: _gather(path, header, _checked_indices(indices, header, path), checksums, tried)
-
-
-def dataset(path: str, indices: Sequence[int] | None = None, batch_size: int | None = None,
-            workers: int = tf.data.AUTOTUNE) -> tf.data.Dataset:
-    """Images as a parallel ``tf.data`` pipeline, in order.
-
-    Args:
+    Attributes:
         path: the packed file.
-        indices: records to read; None reads all of them.
-        batch_size: None for single images (H, W, C); else batches (B, H, W, C), the last one may be
-            smaller, which is the fastest way: a batch is one call and one copy.
-        workers: parallel calls.
-
-    Returns:
-        uint8 images. A record that is found damaged while the pipeline runs is an error of TensorFlow's, which
-        ``damage_named`` turns into ours.
+        header: its header.
 
     Raises:
-        BinFileError: as ``read_records``.
+        BinFileError: as ``read_records``, also the calls.
     """
-    header = read_header(path)
-    rows = np.arange(header.count) if indices is None else _checked_indices(indices, header, path)
-    checksums, tried = _beside(path, header)["checksums"], np.zeros(header.count, bool)
 
-    def gather(chosen):
-        images = tf.numpy_function(lambda i: _gather(path, header, i, checksums, tried), [chosen], tf.uint8,
-                                   stateful=False)
-        return tf.ensure_shape(images, (None, *header.shape))
+    def __init__(self, path: str):
+        self.path, self.header = path, read_header(path)
+        self._checksums = _beside(path, self.header)["checksums"]
+        self._tried, self._lock = np.zeros(self.header.count, bool), threading.Lock()
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with its reader
+        weakref.finalize(self, self._file.close)
 
-    # One call fetches many records: a Python call each would cost more than the copy.
-    batches = (tf.data.Dataset.from_tensor_slices(rows).batch(batch_size or _GATHER)
-               .map(gather, num_parallel_calls=workers, deterministic=True))
-    return (batches if batch_size else batches.unbatch()).prefetch(tf.data.AUTOTUNE)
+    def __call__(self, indices: Sequence[int]) -> np.ndarray:
+        """Images (B, H, W, C) uint8, in the order of ``indices``."""
+        indices = _checked_indices(indices, self.header, self.path)
+        images = np.empty((len(indices), *self.header.shape), np.uint8)
+        self.into(images, np.arange(len(indices)), indices)
+        return images
+
+    def into(self, images: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
+        """Reads the records ``indices`` (B,) into the ``rows`` (B,) of ``images`` (R, H, W, C) uint8, by one call."""
+        flat = images.reshape(len(images), self.header.record_bytes)
+        offsets = HEADER_BYTES + np.asarray(indices, np.int64) * self.header.record_bytes
+        done = record_kernels.fetch(self._file.fileno(), offsets, rows, flat) if record_kernels.HAS_PREAD else 0
+        for place in range(done, len(offsets)):  # the kernel does not tell what went wrong
+            self._read(flat[rows[place]], offsets[place], indices[place])
+        for place in np.flatnonzero(~self._tried[indices]):
+            index = indices[place]
+            if zlib.crc32(flat[rows[place]]) != self._checksums[index]:
+                name = _beside(self.path, self.header)["names"][index]
+                raise BinFileError(f"{self.path}: image {index} is damaged (its name is '{name}', its checksum "
+                                   f"differs); {_AGAIN}")
+            self._tried[index] = True
+
+    def _read(self, row, offset, index) -> None:
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                found = self._file.readinto(row)
+        except OSError as error:
+            raise BinFileError(f"{self.path}: image {index} cannot be read: {error.strerror}") from error
+        if found != len(row):
+            raise BinFileError(f"{self.path} became shorter while it was read; {_AGAIN}")
 
 
 @contextlib.contextmanager
 def damage_named() -> Iterator[None]:
-    """Around the use of a ``dataset``: raises BinFileError for a damaged record, where TensorFlow's error hides it."""
+    """Around the use of a ``tf.data`` pipeline that reads: raises BinFileError where TensorFlow's error hides it."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -362,26 +372,6 @@ def damage_named() -> Iterator[None]:
         if not ours:
             raise
         raise BinFileError(message.splitlines()[0]) from error
-
-
-def _gather(path: str, header: Header, indices, checksums, tried=None) -> np.ndarray:
-    """Reads records (B, H, W, C); Python's lock is free meanwhile, so calls run in parallel.
-
-    ``tried`` (count,) bool, where given, says and learns whose checksum need not be tried again.
-    """
-    images = np.empty((len(indices), *header.shape), np.uint8)
-    with open(path, "rb", buffering=0) as file:
-        for image, index in zip(images, indices):
-            file.seek(HEADER_BYTES + int(index) * header.record_bytes)
-            if file.readinto(image.reshape(-1)) != header.record_bytes:
-                raise BinFileError(f"{path} became shorter while it was read")
-            if tried is not None and tried[index]:
-                continue
-            if zlib.crc32(image) != checksums[index]:
-                raise BinFileError(f"{path}: image {index} is damaged (its checksum differs); {_AGAIN}")
-            if tried is not None:
-                tried[index] = True
-    return images
 
 
 def _checked_indices(indices, header: Header, path: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from facegcn.backends import record_kernels
 from facegcn.config import Config
 from facegcn.errors import UserError
 from facegcn.files import read_npz
-from facegcn.landmarks import known_dense, landmark_targets
+from facegcn.landmarks import LANDMARK_COUNT, TARGET_COUNT, known_dense
 from facegcn.photos import packed_file
+from facegcn.photos.buffers import Buffers
 
-_READ_TOGETHER = 32  # records fetched by one call
+_READERS = min(8, os.cpu_count() or 2)  # batches that are read at the same time
 
 
 @dataclass
@@ -60,13 +63,16 @@ class PackedPhotos:
             found[rows >= 0] = self.truth[rows[rows >= 0]]
         return found
 
+    @functools.cached_property
+    def _reader(self) -> packed_file.Reader:
+        return packed_file.Reader(self.path)
+
     def photos(self, indices) -> tf.Tensor:
         """(len(indices), H, W, 4) records in network range, see ``to_network_range``."""
-        return to_network_range(packed_file.read_records(self.path, indices))
+        return to_network_range(self._reader(indices))
 
-    def examples(self, indices, arrays, seed: int | None = None, first: int = 0,
-                 truth_vertices: int = 0) -> tf.data.Dataset:
-        """Single (uint8 rgba, one row of each array) of some records; ``batches`` makes batches of them.
+    def examples(self, indices, arrays, seed: int | None = None, first: int = 0, truth_vertices: int = 0) -> Examples:
+        """Examples (picture, one row of each array) of some records; ``batches`` makes batches of them.
 
         Args:
             indices: records to take.
@@ -76,57 +82,114 @@ class PackedPhotos:
             first: number of the first example: those before it are passed over without being read.
             truth_vertices: where above 0, each example ends with its true albedo (N, 3) float16, see ``truth_of``.
         """
-        read = packed_file.reader(self.path)
+        indices = np.asarray(indices, np.int64)
 
-        def rows_of(chosen):
+        def rows(chosen):
             truth = [self.truth_of(chosen, truth_vertices)] if truth_vertices else []
-            return [read(chosen), *(np.asarray(array[chosen]) for array in arrays), *truth]
+            return [*(np.asarray(array[chosen]) for array in arrays), *truth]
 
-        # What they are like is seen on none of them.
-        specs = [tf.TensorSpec((None, *rows.shape[1:]), rows.dtype) for rows in rows_of(np.zeros(0, np.int64))]
-
-        def gather(chosen):
-            found = tf.numpy_function(rows_of, [chosen], [spec.dtype for spec in specs], stateful=False)
-            return tuple(tf.ensure_shape(rows, spec.shape) for rows, spec in zip(found, specs))
-
-        # One call fetches many records: a Python call each would cost more than the copy.
-        return (_order(np.asarray(indices, np.int64), seed, first).batch(_READ_TOGETHER)
-                .map(gather, num_parallel_calls=2, deterministic=True).unbatch())
+        place = _in_order(indices[first:]) if seed is None else _shuffled(indices, seed, first)
+        return Examples([(self._reader, rows)], place, len(indices[first:]) if seed is None else None)
 
 
-def _order(indices: np.ndarray, seed: int | None, first: int) -> tf.data.Dataset:
-    """The record indices of ``PackedPhotos.examples``, int64 scalars."""
-    if seed is None:
-        return tf.data.Dataset.from_tensor_slices(indices[first:])
+class Examples:
+    """A series of examples, of which any can be read without those before it.
 
-    def permuted(epoch):
-        return np.random.default_rng([seed, int(epoch)]).permutation(indices)
+    Args:
+        sources: (reader, function that gives the arrays' rows of some records) of each packed file.
+        place: (B,) ascending numbers of examples -> the source (B,) and the record (B,) of each.
+        count: of examples; None = endless.
 
-    def epoch_of(epoch):
-        order = tf.numpy_function(permuted, [epoch], tf.int64, stateful=False)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, indices.shape))
+    Attributes:
+        count: as above.
+        specs: TensorSpec of a batch's picture, and of each array's rows.
+    """
 
-    epoch, passed = divmod(first, len(indices))
-    return tf.data.Dataset.counter(epoch).flat_map(epoch_of).skip(passed)
+    def __init__(self, sources, place, count: int | None):
+        self.sources, self.place, self.count = sources, place, count
+        reader, rows = sources[0]
+        self.specs = [tf.TensorSpec((None, *reader.header.shape), tf.float32),
+                      # What they are like is seen on none of them.
+                      *(tf.TensorSpec((None, *found.shape[1:]), found.dtype) for found in rows(np.zeros(0, np.int64)))]
+        self._buffers = Buffers()
+
+    def read(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """Pictures (B, H, W, 4) in network range, and rows of each array, of the examples with these numbers (B,)."""
+        which, records = self.place(numbers)
+        shapes = [(len(numbers), *spec.shape[1:]) for spec in self.specs]
+        rgba8, rgba = (self._buffers.take(shapes[0], kind) for kind in (np.uint8, np.float32))
+        arrays = [np.empty(shape, spec.dtype.as_numpy_dtype) for shape, spec in zip(shapes[1:], self.specs[1:])]
+        for number, (reader, rows) in enumerate(self.sources):
+            own = np.flatnonzero(which == number)
+            reader.into(rgba8, own, records[own])
+            for array, found in zip(arrays, rows(records[own]), strict=True):
+                array[own] = found
+        record_kernels.to_network_range(rgba8.reshape(-1), rgba.reshape(-1))
+        return [rgba, *arrays]
 
 
-def alternated(one: Callable[[int], tf.data.Dataset], other: Callable[[int], tf.data.Dataset],
-               first: int) -> tf.data.Dataset:
+def _in_order(indices: np.ndarray):
+    return lambda numbers: (np.zeros(len(numbers), np.int64), indices[numbers])
+
+
+def _shuffled(indices: np.ndarray, seed: int, first: int):
+    """``Examples.place`` of endless epochs; no table but the orders of two epochs is kept."""
+    @functools.lru_cache(maxsize=2)
+    def order(epoch):
+        return np.random.default_rng([seed, epoch]).permutation(indices)
+
+    def place(numbers):
+        epochs, places = np.divmod(first + numbers, len(indices))
+        records = np.empty(len(numbers), np.int64)
+        for epoch in range(epochs[0], epochs[-1] + 1) if len(numbers) else ():
+            records[epochs == epoch] = order(epoch)[places[epochs == epoch]]
+        return np.zeros(len(numbers), np.int64), records
+    return place
+
+
+def alternated(one: Callable[[int], Examples], other: Callable[[int], Examples], first: int) -> Examples:
     """Examples of two endless series in turn, from example ``first`` on; even ones are of the first series.
 
     Args:
         one, other: the series from the example of the given number on.
         first: number of the first example.
     """
-    turns = tf.data.Dataset.counter(first).map(lambda number: number % 2)
-    return tf.data.Dataset.choose_from_datasets([one((first + 1) // 2), other(first // 2)], turns)
+    begins = (first + 1) // 2, first // 2
+    series = one(begins[0]), other(begins[1])
+
+    def place(numbers):
+        turns, places = (first + numbers) % 2, (first + numbers) // 2
+        which, records = np.empty((2, len(numbers)), np.int64)
+        for turn, examples in enumerate(series):
+            mine = turns == turn
+            which[mine], records[mine] = examples.place(places[mine] - begins[turn])
+            which[mine] += turn * len(series[0].sources)
+        return which, records
+    return Examples([*series[0].sources, *series[1].sources], place, None)
 
 
-def batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """Batches (rgba in network range, rows) of ``PackedPhotos.examples``; a last short one is kept."""
-    # Converted after batching: one call for many images is several times cheaper.
-    return (examples.batch(batch_size)
-            .map(lambda rgba8, *rows: (to_network_range(rgba8), *rows), num_parallel_calls=2).prefetch(2))
+def batches(examples: Examples, batch_size: int, part: int = 0, parts: int = 1) -> tf.data.Dataset:
+    """Batches (rgba in network range, rows) of ``PackedPhotos.examples``; a last short one is kept.
+
+    Args:
+        examples: the series.
+        batch_size: examples of a batch.
+        part, parts: which of how many parts of each batch to read, where several machines share them; of one size
+            where ``parts`` divides ``batch_size``. Nothing of the other parts is read.
+    """
+    def read(step):
+        begin = int(step) * batch_size
+        size = batch_size if examples.count is None else min(batch_size, examples.count - begin)
+        return examples.read(np.arange(begin + size * part // parts, begin + size * (part + 1) // parts))
+
+    def tensors(step):
+        # One call for a whole batch: a Python call for each record would cost more than the reading.
+        found = tf.numpy_function(read, [step], [spec.dtype for spec in examples.specs], stateful=False)
+        return tuple(tf.ensure_shape(rows, spec.shape) for rows, spec in zip(found, examples.specs))
+
+    steps = (tf.data.Dataset.counter() if examples.count is None
+             else tf.data.Dataset.range(-(-examples.count // batch_size)))
+    return steps.map(tensors, num_parallel_calls=_READERS, deterministic=True).prefetch(2)
 
 
 def to_network_range(rgba8) -> tf.Tensor:
@@ -148,9 +211,9 @@ def albedo_truth(folder: str, names: list[str], vertex_count: int) -> tuple[np.n
         UserError: a file holds the truth of a model with another number of vertices.
     """
     table, rows = [], np.full(len(names), -1, np.int32)
-    for i, name in enumerate(names):
+    for i, name in enumerate(names if folder else ()):
         path = os.path.join(folder, f"{name}.npz")
-        if not folder or not os.path.exists(path):
+        if not os.path.exists(path):
             continue
         albedo = read_npz(path, ["albedo"])["albedo"]
         if albedo.shape != (vertex_count, 3):
@@ -159,6 +222,20 @@ def albedo_truth(folder: str, names: list[str], vertex_count: int) -> tuple[np.n
         rows[i] = len(table)
         table.append((albedo / 127.5 - 1.0).astype(np.float16))
     return (np.stack(table) if table else None), rows
+
+
+def targets_of(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(M, 73, 2) float32: ``landmarks.landmark_targets`` of many photos at once.
+
+    Args:
+        points: (M, 5, 2) alignment points, NaN where unknown.
+        landmarks: (M, 68, 2) iBUG points likewise.
+    """
+    targets = np.full((len(points), TARGET_COUNT, 2), np.nan, np.float32)
+    known = np.isfinite(landmarks).any(axis=(1, 2))
+    targets[known, :LANDMARK_COUNT] = landmarks[known]
+    targets[~known, LANDMARK_COUNT:] = points[~known]
+    return targets
 
 
 def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
@@ -180,7 +257,7 @@ def read_packed(config: Config, vertex_count: int) -> PackedPhotos:
                         f"config asks for img_size {config.img_size}: pack again with create_bin.py")
     if not len(records.splits["train"]):
         raise UserError(f"no image of {path} is left for training ({len(records.names)} packed): pack more photos")
-    targets = np.stack([landmark_targets(*pair) for pair in zip(records.points, records.landmarks)])
+    targets = targets_of(records.points, records.landmarks)
     if records.truth_folder and not os.path.isdir(records.truth_folder):
         raise UserError(f"{path} holds made portraits, and the folder of their truth, {records.truth_folder}, is not "
                         "there: put it back, or pack again with create_bin.py")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ import tqdm
 
 from facegcn.config import Config
 from facegcn.errors import MaskError, PhotoError, Rejected, UserError
-from facegcn.files import check_name, write_text
+from facegcn.files import check_name, folder_written_whole, write_text
 from facegcn.landmarks import LANDMARK_COUNT, five_points, known_dense, points_beside, write_points
 from facegcn.photos import packed_file
 from facegcn.photos.alignment import align_photo, dense_of_crop
@@ -170,7 +169,8 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
         BinFileError: as ``packed_file.write_bin``.
         OSError: a file cannot be written.
     """
-    started, summary, points, dense, shown = time.perf_counter(), Summary(out), [], [], []
+    started, summary, points, shown, paths = time.perf_counter(), Summary(out), [], [], list(paths)
+    dense = np.empty((len(paths), *known_dense(None).shape), np.float32)  # memory is taken as rows are filled
 
     def pictures(items, folder: str) -> Iterator[tuple[str, np.ndarray]]:
         for item in items:
@@ -178,21 +178,21 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
                 write_png(os.path.join(folder, item.name + ".png"), item.rgba, CROP_TEXT)
                 if item.points is not None:
                     write_points(os.path.join(folder, item.name + ".txt"), item.points)
+            dense[len(points)] = known_dense(item.dense)
             points.append(item.points)
-            dense.append(known_dense(item.dense))
             if len(shown) < _SHEET_PHOTOS:
                 shown.append(item)
             yield item.name, item.rgba
 
     def describe(names: list[str]) -> packed_file.Records:
         splits, summary.split_remark = split_names(names, config.val_count, config.test_count, config.seed)
-        return packed_file.Records(names, splits, *_point_arrays(points), truth_folder, np.stack(dense))
+        return packed_file.Records(names, splits, *_point_arrays(points), truth_folder, dense[:len(names)])
 
     with contextlib.closing(_usable(paths, load, config.workers, summary)) as items:
         first = next(items, None)
         if first is None:
             return summary
-        with _replaced(crops) as folder:
+        with folder_written_whole(crops) if crops else contextlib.nullcontext("") as folder:
             summary.records = packed_file.write_bin(out, None, pictures(chain([first], items), folder), describe)
     summary.crops = crops
     for part, rows in summary.records.splits.items():
@@ -204,26 +204,9 @@ def pack(paths: Iterable, load: Callable[[object], Item], config: Config, out: s
     return summary
 
 
-@contextlib.contextmanager
-def _replaced(folder: str) -> Iterator[str]:
-    """A folder to write into, which takes the place of ``folder`` when the block ends well; "" for ""."""
-    partial = folder and f"{folder}.partial-{os.getpid()}"
-    try:
-        if folder:
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had this number
-            os.makedirs(partial)
-        yield partial
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-    finally:
-        if folder:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _usable(paths, load, workers: int, summary: Summary) -> Iterator[Item]:
+def _usable(paths: list, load, workers: int, summary: Summary) -> Iterator[Item]:
     """Items in order, read ahead by a bounded number; rejections and remarks go to the summary."""
-    paths, taken = list(paths), set()
+    taken = set()
     pool = ThreadPoolExecutor(workers)
     try:
         with tqdm.tqdm(total=len(paths), unit="image", dynamic_ncols=True) as progress:

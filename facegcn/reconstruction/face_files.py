@@ -12,8 +12,12 @@ from facegcn.export import gltf, obj, ply
 from facegcn.files import write_bytes
 from facegcn.reconstruction import evaluation, views
 from facegcn.reconstruction.face import Face, FaceTools
+from facegcn.reconstruction.report_pictures import KeptFaces
 from facegcn.reconstruction.results import write_arrays
 from facegcn.report import overlay, to_uint8, write_png
+
+#: Kinds of pictures that stand in the overview.
+OVERVIEW = ("input", "coarse_overlay", "fine_overlay")
 
 
 class Wanted(NamedTuple):
@@ -40,10 +44,11 @@ class FaceFiles:
     Args:
         folder: of the results; there.
         wanted: which files.
+        kept: keeps what ``report.html`` will show of each face (``report_page.kept_faces``); None: it reads the files.
     """
 
-    def __init__(self, folder: str, wanted: Wanted):
-        self._folder, self._wanted = folder, wanted
+    def __init__(self, folder: str, wanted: Wanted, kept: KeptFaces | None = None):
+        self._folder, self._wanted, self._kept = folder, wanted, kept
 
     def prepare(self, tools: FaceTools) -> None:
         """Makes what the files of every face need."""
@@ -76,30 +81,34 @@ class FaceFiles:
         gltf.write_glb(path("_fine.glb"), face.scene("colors"))
         if self._wanted.texture:
             self._write_textured(path, face)
+            pictures |= {"pasted": face.pasted, "albedo": face.textures.albedo, "lit": face.textures.lit}
         if self._wanted.views:
             write_png(path("_views.png"), views.strip(face))
         if self._wanted.turntable:
             views.write_turntable(path(f"_turntable.{self._wanted.turntable}"), face)
-        write_arrays(path(".npz"), {**face.arrays(), **(face.layout_arrays() if self._wanted.texture else {})})
-        return pictures, metrics
+        arrays = {**face.arrays(), **(face.layout_arrays() if self._wanted.texture else {})}
+        write_arrays(path(".npz"), arrays)
+        if self._kept is not None:
+            self._kept.add(name, pictures, arrays)
+        return [pictures[kind] for kind in OVERVIEW], metrics
 
     @staticmethod
     def _pictures(path, rgba, outputs):
-        """Photo, mask, renders and overlays of a crop."""
+        """Photo, mask, renders and overlays of a crop, by kind; and metrics of the overlays."""
         picture, mask, metrics = rgba[..., :3], rgba[..., 3] > 0.5, {}
-        write_png(path("_input.png"), to_uint8(picture))
-        write_png(path("_mask.png"), np.where(mask, 255, 0).astype(np.uint8))
-        row = [to_uint8(picture)]
+        found = {"input": to_uint8(picture), "mask": np.where(mask, 255, 0).astype(np.uint8)}
         for kind in ("coarse", "fine"):
             render = outputs[f"{kind}_render"]
             covered = overlay(render, rgba)
             alpha = np.round(render[..., 3:] * 255).astype(np.uint8)
-            write_png(path(f"_{kind}.png"), np.concatenate([to_uint8(render[..., :3]), alpha], axis=-1))
-            write_png(path(f"_{kind}_overlay.png"), to_uint8(covered))
-            found = evaluation.image_metrics(covered * 0.5 + 0.5, picture * 0.5 + 0.5, mask & (render[..., 3] > 0.5))
-            metrics.update({f"{kind}_{name}": value for name, value in found.items()})
-            row.append(to_uint8(covered))
-        return row, metrics
+            found[kind] = np.concatenate([to_uint8(render[..., :3]), alpha], axis=-1)
+            found[f"{kind}_overlay"] = to_uint8(covered)
+            measured = evaluation.image_metrics(covered * 0.5 + 0.5, picture * 0.5 + 0.5,
+                                                mask & (render[..., 3] > 0.5))
+            metrics.update({f"{kind}_{name}": value for name, value in measured.items()})
+        for kind, image in found.items():
+            write_png(path(f"_{kind}.png"), image)
+        return found, metrics
 
     def _write_textured(self, path, face):
         """Textures and what shows them."""

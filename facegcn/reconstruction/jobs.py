@@ -78,6 +78,7 @@ class Job:
         message: why there is no result, and the cure; or a remark.
         written: whether its results are in the output folder.
         metrics: of the results.
+        path: of the photo's file; "" where it has none of its own.
     """
 
     name: str
@@ -87,10 +88,11 @@ class Job:
     message: str = ""
     written: bool = False
     metrics: dict = field(default_factory=dict)
+    path: str = ""
 
 
 class PhotosAhead:
-    """Jobs whose photos one thread loads, in their order and some ahead of who takes them.
+    """Jobs whose photos one thread loads, in their order and some ahead of who takes them; not those that are done.
 
     Loading begins at once. A context manager: when it ends, for whatever reason, no more are loaded, and the one that
     was begun is waited for.
@@ -106,7 +108,7 @@ class PhotosAhead:
     def __init__(self, jobs: Sequence[Job], batch_size: int):
         self.jobs, self.batch_size = jobs, batch_size
         self._pool = ThreadPoolExecutor(1, "facegcn-photos")
-        self._left, self._ahead = iter(jobs), deque()
+        self._left, self._ahead = iter([job for job in jobs if not job.status]), deque()
         for _ in range(_BATCHES_AHEAD * batch_size):
             self._load_another()
 
@@ -144,7 +146,7 @@ def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = Fal
     files = [os.path.basename(path) for path in paths]
     stems, endings = ([os.path.splitext(file)[part] for file in files] for part in (0, 1))
     how = (morphable, size, segmented, face)
-    return [Job(name, functools.partial(load_photo, path, *how), _renamed(file, stem, name))
+    return [Job(name, functools.partial(load_photo, path, *how), _renamed(file, stem, name), path=path)
             for path, file, stem, name in zip(paths, files, stems, result_names(stems, endings))]
 
 
@@ -156,7 +158,7 @@ def packed_jobs(packed: PackedPhotos, indices, vertex_count: int) -> list[Job]:
         indices: which records.
         vertex_count: of the morphable model.
     """
-    reader = functools.cache(packed_file.reader)  # opened when the first job is loaded
+    reader = functools.cache(packed_file.Reader)  # opened when the first job is loaded
 
     @functools.lru_cache(maxsize=1)  # jobs are loaded in their order
     def block(number):

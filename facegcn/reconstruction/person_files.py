@@ -32,8 +32,8 @@ class PersonReconstructor(Reconstructor):
     """
 
     def __init__(self, face_model, output, fitter=None, recognizers=None, debug=False, detail=False, tools=None,
-                 wanted=None):
-        super().__init__(face_model, output, fitter, recognizers, debug, detail, tools, wanted)
+                 wanted=None, kept=None, journal=None):
+        super().__init__(face_model, output, fitter, recognizers, debug, detail, tools, wanted, kept, journal)
         self._how, self.name = (face_model, fitter, detail), _NAME
         self._merged, self._best, self._done = None, None, False
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -20,12 +21,15 @@ from facegcn.fitting import CoefficientFit
 from facegcn.identity.recognizers import identity_metrics
 from facegcn.landmarks import known_dense
 from facegcn.photos.packed_photos import to_network_range
+from facegcn.photos.reading import read_image
 from facegcn.photos.refinement import refine_mask
 from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.detail import DetailStep
 from facegcn.reconstruction.face import Face, FaceTools
-from facegcn.reconstruction.face_files import FaceFiles, Wanted
+from facegcn.reconstruction.face_files import OVERVIEW, FaceFiles, Wanted
 from facegcn.reconstruction.jobs import Job, Photo, PhotosAhead
+from facegcn.reconstruction.journal import Journal
+from facegcn.reconstruction.report_pictures import KeptFaces
 from facegcn.reconstruction.results import Overview, shown
 from facegcn.report import overlay, to_uint8
 from facegcn.training.encoding import PhotoEncoder
@@ -37,6 +41,7 @@ _SIDE_ANGLE = np.radians(30.0)  # the overview also shows the fine face from thi
 _HEADINGS = ("photo", "coarse", "fine", "fine from 30 degrees")
 _WRITERS = 2  # photos whose files are written at a time
 _LONGEST_REASON = 500  # letters: TensorFlow's are pages long
+_TELL_SECONDS = 60.0  # after which metrics are written anew, of the photos so far
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written, either
 
 
@@ -133,22 +138,25 @@ class Reconstructor:
         debug: show the traceback of each failure.
         tools: what files of this model's faces need (``face.FaceTools``); default: textures of the usual size.
         wanted: which files (``face_files.Wanted``).
+        kept: keeps what ``report.html`` will show (``report_page.kept_faces``), where it is to be written.
+        journal: is told of each photo that is done; what it knows of an earlier run stays.
 
     Attributes:
         overview: pages of pictures of the first photos, ``results.Overview``.
     """
 
     def __init__(self, face_model, output: str, fitter=None, recognizers=None, debug: bool = False, detail=False,
-                 tools: FaceTools | None = None, wanted: Wanted | None = None):
+                 tools: FaceTools | None = None, wanted: Wanted | None = None, kept: KeptFaces | None = None,
+                 journal: Journal | None = None):
         self._model, self._output = face_model, output
-        self._tools, self._files = tools or FaceTools(face_model.morphable), FaceFiles(
-            output, wanted or Wanted())
-        self._wanted = wanted or Wanted()
+        self._tools, self._wanted = tools or FaceTools(face_model.morphable), wanted or Wanted()
+        self._files = FaceFiles(output, self._wanted, kept)
         self._recognizers, self._debug = recognizers or {}, debug
         self._faces_of = PhotosToFaces(face_model, fitter, detail)
         self._completed = face_model.texture_network is None
         os.makedirs(output, exist_ok=True)
-        self.overview = Overview(output, _HEADINGS)
+        self._journal, self._told = journal, time.monotonic()
+        self.overview = Overview(output, _HEADINGS, *(() if journal is None else (journal.pages, journal.add_page)))
 
     def run(self, photos: PhotosAhead) -> dict[str, dict]:
         """Reconstructs the jobs of photos; writes ``metrics.json`` / ``.csv`` and the overview, after an interruption,
@@ -183,24 +191,39 @@ class Reconstructor:
 
         try:
             writing = pool.submit(self._files.prepare, self._tools)  # while the first batch is reconstructed
+            self._show_again(photos.jobs)
             for batch in self._batches(photos):
                 found = self._reconstructed(batch)
                 written(writing)  # one batch at a time waits in memory to be written
                 writing = pool.submit(self._write_batch, found, ending, bar)
+                if time.monotonic() > self._told + _TELL_SECONDS:
+                    self._tell(photos.jobs)
             written(writing)
         except BaseException:
             ending.set()
             raise
 
+    def _show_again(self, jobs) -> None:
+        """Takes photos that an earlier run did, but for those on its whole pages, into the overview."""
+        for job in () if self._journal is None else self._journal.off_page(jobs):
+            self.overview.add(job.name, [read_image(os.path.join(self._output, f"{job.name}_{kind}.png"))
+                                         for kind in OVERVIEW])
+
     def _finish(self, jobs):
         """Writes metrics and the last overview page."""
+        rows = self._tell(jobs)
+        self.overview.finish()
+        return rows
+
+    def _tell(self, jobs):
+        """Writes metrics of all photos whose turn came."""
         rows = {job.name: {"status": job.status, **({"reason": shown(job.message)} if job.message else {}),
                            **job.metrics} for job in jobs if job.status}
         about = {"fine_texture": _COMPLETED if self._completed else _TRAINED}
         if len(rows) < len(jobs):
             about["interrupted_before"] = len(jobs) - len(rows)
         evaluation.write_metrics(self._output, rows, **about)
-        self.overview.finish()
+        self._told = time.monotonic()
         return rows
 
     # ---------------------------------------------------------------- photo by photo
@@ -213,6 +236,7 @@ class Reconstructor:
                 ready.append((job, photo.result()))
             except PhotoError as error:
                 job.status, job.message = error.status, shown(str(error))
+                self._record(job)
             except Exception as error:
                 self._failed(job, error)
             del photo
@@ -292,6 +316,10 @@ class Reconstructor:
         return self._model.render(geometry["rasterization"], lit).numpy()
 
     # ---------------------------------------------------------------- files
+    def _record(self, job) -> None:
+        if self._journal is not None:
+            self._journal.add(job)
+
     def _face(self, photo, rgba, coeff, outputs) -> Face:
         return Face(self._tools, photo.picture(), photo.transform, rgba[..., 3] > 0.5, coeff, outputs)
 
@@ -304,6 +332,7 @@ class Reconstructor:
         job.status, job.written = photo.status, True
         job.message = "; ".join(filter(None, (job.remark, photo.remark)))
         job.metrics = {**metrics, **measured}
+        self._record(job)
         return [*pictures, to_uint8(side[..., :3])]
 
 

@@ -21,6 +21,7 @@ NEEDED = {"vertices": ("N", 3), "vertices_posed": ("N", 3), "triangles": ("F", 3
           "camera_position": (3,), "camera_fov_y": ()}
 _LAYOUT = ("texture_vertices", "texture_uv", "texture_triangles")
 _WEIGHTS = "blendshape_weights"
+_FURTHER = (*_LAYOUT, _WEIGHTS)  # arrays that some have
 _FINEST_STEP = 2e-4  # decimetre: 0.02 mm
 _STEPS = 65535  # between the ends of 16 bits
 _LEAST_MOVE = 5e-4  # decimetre: an expression's corners that move by less stay out
@@ -36,7 +37,20 @@ def read_face(path: str) -> dict[str, np.ndarray]:
             names a vertex that is not there.
     """
     headers = npz_headers(path)
-    found = read_npz(path, [*NEEDED, *(name for name in (*_LAYOUT, _WEIGHTS) if name in headers)])
+    return checked_face(read_npz(path, [*NEEDED, *(name for name in _FURTHER if name in headers)]), path)
+
+
+def checked_face(arrays: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Those of a photo's arrays that the report shows.
+
+    Args:
+        arrays: of its ``.npz``, all or some.
+        path: of that.
+
+    Raises:
+        BrokenFile: as ``read_face``.
+    """
+    found = {name: np.asarray(arrays[name]) for name in (*NEEDED, *_FURTHER) if name in arrays}
     lengths = {"N": len(found["vertices"]) if found["vertices"].ndim else 0,
                "F": len(found["triangles"]) if found["triangles"].ndim else 0}
     for name, wanted in NEEDED.items():

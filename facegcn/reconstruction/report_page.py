@@ -8,55 +8,36 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import html
-import io
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
-from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from facegcn.errors import BrokenFile, UserError
+from facegcn.errors import UserError
 from facegcn.files import check_name, written_whole
-from facegcn.reconstruction.report_faces import FacePacker, read_face
-from facegcn.reconstruction.results import ENDINGS, shown
+from facegcn.reconstruction.report_faces import FacePacker
+from facegcn.reconstruction.report_pictures import (
+    LARGEST,
+    KeptFaces,
+    View,
+    escaped,
+    figures_in,
+    link,
+    longest_side,
+    view_in,
+)
+from facegcn.reconstruction.results import ENDINGS
 
 REPORT = "report.html"
 _PARTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "report")
 _SCRIPTS = ("shading.js", "viewer.js", "page.js")
 
 
-class Picture(NamedTuple):
-    """A kind of picture of a photo.
-
-    Attributes:
-        title: what the page calls it.
-        form: JPEG; WEBP where it has coverage; PNG for masks.
-        side: the longest that is embedded, pixels.
-        quality: of JPEG and WebP.
-    """
-
-    title: str
-    form: str = "JPEG"
-    side: int = 512
-    quality: int = 88
-
-
-#: By what comes between a photo's name and ``.png``.
-PICTURES = {"input": Picture("Photo", quality=92), "mask": Picture("Skin mask", "PNG"),
-            "coarse": Picture("Coarse", "WEBP"), "fine": Picture("Fine", "WEBP"),
-            "coarse_overlay": Picture("Coarse on the photo"), "fine_overlay": Picture("Fine on the photo"),
-            "pasted": Picture("In the whole photo", side=768),
-            "albedo": Picture("Albedo texture", side=1024, quality=85),
-            "lit": Picture("Lit texture", side=1024, quality=85)}
 _READERS = 2  # threads
-_MANY, _SIDE_OF_MANY = 40, 512  # so many photos have smaller pictures
 
 #: What the page calls a figure, and what it is.
 FIGURES = {
@@ -73,7 +54,20 @@ FIGURES = {
     "ir50": ("IR-50", "cosine similarity of the identity features of render and photo, face.evoLVe IR-50")}
 
 
-def write_report(folder: str, morphable=None, about: Mapping[str, object] | None = None) -> str:
+def kept_faces(folder: str, morphable, count: int) -> KeptFaces | None:
+    """What a report of so many photos will show, to be made while they are written; None: they are too many."""
+    return None if count > LARGEST else KeptFaces(folder, _packer(morphable), count)
+
+
+def _packer(morphable) -> FacePacker:
+    """Packs faces of a model, or of none."""
+    blendshapes = getattr(morphable, "blendshapes", None)
+    return FacePacker(None if blendshapes is None else np.asarray(blendshapes),
+                      getattr(morphable, "blendshape_names", None) or ())
+
+
+def write_report(folder: str, morphable=None, about: Mapping[str, object] | None = None,
+                 kept: KeptFaces | None = None) -> str:
     """Writes ``report.html`` into a folder of test mode's results.
 
     Pictures, textures, arrays and files are shown where they are there; a photo whose arrays are absent or broken has
@@ -84,6 +78,8 @@ def write_report(folder: str, morphable=None, about: Mapping[str, object] | None
         morphable: the MorphableModel; its ``blendshapes`` (N, 3, A), decimetre, and ``blendshape_names`` (A,) make the
             expression sliders. None, or a model without them: no sliders.
         about: more to say at the top, such as the run and the config, by title.
+        kept: pictures and faces of photos that were written just now, as ``kept_faces`` made it for this folder and
+            model; files of others are read.
 
     Returns:
         path of the page.
@@ -94,11 +90,10 @@ def write_report(folder: str, morphable=None, about: Mapping[str, object] | None
     """
     metrics = _metrics(folder)
     path = os.path.join(folder, REPORT)
-    blendshapes = getattr(morphable, "blendshapes", None)
-    packer = FacePacker(None if blendshapes is None else np.asarray(blendshapes),
-                        getattr(morphable, "blendshape_names", None) or ())
+    packer = _packer(morphable) if kept is None else kept.packer
     with written_whole(path) as partial, open(partial, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-        for text in _page(folder, metrics, {**_facts(metrics, morphable), **(about or {})}, packer):
+        for text in _page(folder, metrics, {**_facts(metrics, morphable), **(about or {})}, packer,
+                          kept or ()):
             file.write(text)
     return path
 
@@ -113,12 +108,10 @@ def _metrics(folder) -> dict:
         if not (isinstance(found, dict) and isinstance(found.get("photos"), dict)
                 and all(isinstance(row, dict) for row in found["photos"].values())):
             raise ValueError("it does not list photos")
-        for name in found["photos"]:  # files of that name are read and shown
-            check_name(name, "a photo's name")
     except OSError as error:
         raise UserError(f"{folder} is no results folder: its metrics.json cannot be read: {error.strerror}; "
                         f"{cure}") from error
-    except (ValueError, RecursionError, UserError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder} is no results folder: its metrics.json is damaged: {error}; {cure}") from error
     return found
 
@@ -136,7 +129,7 @@ def _facts(metrics, morphable) -> dict[str, object]:
 
 
 # ---------------------------------------------------------------- the page
-def _page(folder, metrics, facts, packer) -> Iterator[str]:
+def _page(folder, metrics, facts, packer, kept) -> Iterator[str]:
     """The page's text, piece by piece: photos are read when their turn comes."""
     rows = metrics["photos"]
     failed = {name: row for name, row in rows.items() if not _written(folder, name)}
@@ -148,18 +141,18 @@ def _page(folder, metrics, facts, packer) -> Iterator[str]:
     stamp = datetime.datetime.fromtimestamp(written, datetime.timezone.utc)
     title = f"Faces of {os.path.basename(os.path.abspath(folder))}"
     parts = {
-        "policy": _text(policy), "title": _text(title), "style": style, "script": script, "three": three,
+        "policy": escaped(policy), "title": escaped(title), "style": style, "script": script, "three": three,
         "three_license": _part("three.LICENSE").replace("--", "- -"),
-        "lead": _text(f"{_counted(len(good))} reconstructed" + (f", {len(failed)} not" if failed else "")
+        "lead": escaped(f"{_counted(len(good))} reconstructed" + (f", {len(failed)} not" if failed else "")
                       + f"; results of {stamp:%Y-%m-%d %H:%M} UTC"),
-        "facts": "".join(f"<div><dt>{_text(key)}</dt><dd>{_text(_words(value))}</dd></div>"
+        "facts": "".join(f"<div><dt>{escaped(key)}</dt><dd>{escaped(_words(value))}</dd></div>"
                          for key, value in facts.items()),
         "failed": _failures(failed), "table": _table(good, metrics.get("mean"))}
     for i, piece in enumerate(re.split(r"\{\{(\w+)\}\}", _part("page.html"))):
         if i % 2 == 0 or piece != "photos":
             yield piece if i % 2 == 0 else parts[piece]
         else:
-            yield from _photos(folder, good, packer)
+            yield from _photos(folder, good, packer, kept)
 
 
 def _part(name: str) -> str:
@@ -170,11 +163,6 @@ def _part(name: str) -> str:
 def _hash(text: str) -> str:
     """What a content security policy names an inline script or style by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _text(value) -> str:
-    """Any text as HTML that shows it, and does nothing else."""
-    return html.escape(shown(str(value)), quote=True)
 
 
 def _words(value) -> str:
@@ -198,9 +186,9 @@ def _failures(rows) -> str:
     """The section of photos without a result; "" without such."""
     if not rows:
         return ""
-    items = "".join(f"<li><strong><bdi>{_text(name)}</bdi></strong> <span class=\"status bad\">"
-                    f"{_text(row.get('status', ''))}</span> "
-                    f"{_text(row.get('reason', 'its files are not in this folder'))}</li>"
+    items = "".join(f"<li><strong><bdi>{escaped(name)}</bdi></strong> <span class=\"status bad\">"
+                    f"{escaped(row.get('status', ''))}</span> "
+                    f"{escaped(row.get('reason', 'its files are not in this folder'))}</li>"
                     for name, row in rows.items())
     return (f'<section class="failed" aria-labelledby="failed-title"><h2 id="failed-title">'
             f"Not reconstructed ({len(rows)})</h2><ul>{items}</ul></section>")
@@ -239,20 +227,20 @@ def _table(rows, mean) -> str:
     columns, mean = _columns(rows), mean if isinstance(mean, dict) else {}
 
     def head(label, meaning=""):
-        tip = f' title="{_text(meaning)}"' if meaning else ""
-        return f'<th scope="col"><button type="button"{tip}>{_text(label)}</button></th>'
+        tip = f' title="{escaped(meaning)}"' if meaning else ""
+        return f'<th scope="col"><button type="button"{tip}>{escaped(label)}</button></th>'
 
     def cell(value):
         sortable = f' data-value="{value!r}"' if _number(value) else ""
         return f'<td class="number"{sortable}>{_shown_number(value)}</td>'
     body = "".join(
-        f'<tr><th scope="row" data-value="{_text(name)}"><a href="#photo-{i}"><bdi>{_text(name)}</bdi></a></th>'
-        f'<td data-value="{_text(row.get("status", ""))}">{_text(row.get("status", ""))}</td>'
+        f'<tr><th scope="row" data-value="{escaped(name)}"><a href="#photo-{i}"><bdi>{escaped(name)}</bdi></a></th>'
+        f'<td data-value="{escaped(row.get("status", ""))}">{escaped(row.get("status", ""))}</td>'
         + "".join(cell(row.get(key)) for key in columns) + "</tr>" for i, (name, row) in enumerate(rows.items()))
     foot = "".join(f'<td class="number">{_shown_number(mean.get(key))}</td>' for key in columns)
     known = dict.fromkeys((label.removeprefix("coarse ").removeprefix("fine "), meaning)
                           for label, meaning in map(_figure, columns) if meaning)
-    words = "".join(f"<div><dt>{_text(label)}</dt><dd>{_text(meaning)}</dd></div>" for label, meaning in known)
+    words = "".join(f"<div><dt>{escaped(label)}</dt><dd>{escaped(meaning)}</dd></div>" for label, meaning in known)
     return (f'<section aria-labelledby="table-title"><h2 id="table-title">Figures</h2>'
             '<div class="wide" tabindex="0" role="region" aria-labelledby="table-title"><table class="sortable">'
             f'<thead><tr>{head("photo")}{head("status")}{"".join(head(*_figure(key)) for key in columns)}</tr></thead>'
@@ -261,90 +249,46 @@ def _table(rows, mean) -> str:
 
 
 # ---------------------------------------------------------------- a photo
-def _photos(folder, rows, packer) -> Iterator[str]:
+def _photos(folder, rows, packer, kept) -> Iterator[str]:
     """The photos, one after the other."""
-    most = _SIDE_OF_MANY if len(rows) > _MANY else 1 << 16
+    most = longest_side(len(rows))
     with ThreadPoolExecutor(_READERS, "facegcn-report") as pool:  # most of the time goes with reading pictures
-        pictures = pool.map(lambda name: _pictures(folder, name, most), rows)
+        pictures = pool.map(lambda name: figures_in(folder, name, most), [name for name in rows if name not in kept])
         for i, (name, row) in enumerate(tqdm(rows.items(), desc="writing report.html", unit="photo", delay=2.0,
                                              dynamic_ncols=True)):
-            yield _photo(folder, i, name, row, packer, next(pictures))
+            figures, view = kept.of(name) if name in kept else (next(pictures), view_in(packer, folder, name))
+            yield _photo(folder, i, name, row, figures, view)
     if not rows:
         yield '<p class="notice">No photo has a result.</p>'
 
 
-def _pictures(folder, name, most) -> str:
-    """The pictures of a photo that are there."""
-    return "".join(_picture(folder, f"{name}_{kind}.png", kind, name, most) for kind in PICTURES
-                   if os.path.isfile(os.path.join(folder, f"{name}_{kind}.png")))
-
-
-def _photo(folder, i, name, row, packer, pictures) -> str:
+def _photo(folder, i, name, row, pictures, view) -> str:
     """One photo: its face, pictures, figures, files."""
     there = [name + ending for ending in ENDINGS if os.path.isfile(os.path.join(folder, name + ending))]
     status, reason = row.get("status") or "", row.get("reason") or ""
-    figures = "".join(f"<div><dt>{_text(_figure(key)[0])}</dt><dd>{_shown_number(row[key])}</dd></div>"
+    figures = "".join(f"<div><dt>{escaped(_figure(key)[0])}</dt><dd>{_shown_number(row[key])}</dd></div>"
                       for key in row if _number(row[key]))
-    links = "".join(f'<li><a href="{_link(file)}">{_text(file.removeprefix(name).lstrip("_."))}</a> '
+    links = "".join(f'<li><a href="{link(file)}">{escaped(file.removeprefix(name).lstrip("_."))}</a> '
                     f"<small>{_size(os.path.getsize(os.path.join(folder, file)))}</small></li>" for file in there)
     return (
         f'<article class="photo" id="photo-{i}" aria-labelledby="name-{i}">'
-        f'<h3 id="name-{i}"><bdi>{_text(name)}</bdi> <span class="status {"good" if status == "ok" else "fair"}">'
-        f"{_text(status)}</span></h3>"
-        + (f'<p class="remark">{_text(reason)}</p>' if reason else "")
-        + f'<div class="sides">{_view(folder, i, name, packer)}<div>'
+        f'<h3 id="name-{i}"><bdi>{escaped(name)}</bdi> <span class="status {"good" if status == "ok" else "fair"}">'
+        f"{escaped(status)}</span></h3>"
+        + (f'<p class="remark">{escaped(reason)}</p>' if reason else "")
+        + f'<div class="sides">{_view(i, name, view)}<div>'
         f'<div class="pictures">{pictures}</div><dl class="figures">{figures}</dl>'
         f"<details><summary>Files ({len(there)})</summary>"
         f'<ul class="files">{links}</ul></details></div></div></article>\n')
 
 
-def _view(folder, i, name, packer) -> str:
+def _view(i, name, view: View | str) -> str:
     """The place of the face, with its data; or why it cannot be turned."""
-    try:
-        blocks, face = packer.pack(read_face(os.path.join(folder, f"{name}.npz")))
-    except (BrokenFile, OSError) as error:
-        reason = error.reason if isinstance(error, BrokenFile) else f"{name}.npz: {error.strerror}"
-        return f'<div class="view missing"><p class="notice">This face cannot be turned: {_text(reason)}</p></div>'
-    blocks[f"face-{i}"] = face
-    data = "".join(f'<script type="application/json" id="{key}">{_json(block)}</script>'
-                   for key, block in blocks.items())
-    return (f'{data}<div class="view" data-face="face-{i}" data-name="{_text(name)}"><p class="notice">'
+    if isinstance(view, str):
+        return f'<div class="view missing"><p class="notice">This face cannot be turned: {escaped(view)}</p></div>'
+    blocks = {**view.blocks, f"face-{i}": view.face}
+    data = "".join(f'<script type="application/json" id="{key}">{block}</script>' for key, block in blocks.items())
+    return (f'{data}<div class="view" data-face="face-{i}" data-name="{escaped(name)}"><p class="notice">'
             "The face appears when it is scrolled to.</p></div>")
-
-
-def _json(value) -> str:
-    """JSON that ends no script element."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _picture(folder, file, kind, name, most) -> str:
-    """A picture that leads to its file; a word where it cannot be read."""
-    about = PICTURES[kind]
-    try:
-        with Image.open(os.path.join(folder, file), formats=["PNG"]) as image:
-            source, (width, height) = _embedded(image, about, most)
-    except Exception as error:  # whatever Pillow's decoders raise
-        return f'<figure><p class="notice">{_text(file)} cannot be read: {_text(error)}</p></figure>'
-    return (f'<figure><a href="{_link(file)}"><img data-kind="{kind}" loading="lazy" decoding="async" width="{width}" '
-            f'height="{height}" alt="{_text(about.title)} of {_text(name)}" src="{source}"></a>'
-            f"<figcaption>{_text(about.title)}</figcaption></figure>")
-
-
-def _embedded(image, about: Picture, most: int) -> tuple[str, tuple[int, int]]:
-    """A picture as a data URL, no longer than its kind allows, and its size."""
-    image = image.convert({"JPEG": "RGB", "WEBP": "RGBA", "PNG": "L"}[about.form])
-    side = min(about.side, most)
-    if max(image.size) >= 2 * side:  # by whole factors first, which costs a tenth
-        image = image.reduce(max(image.size) // side)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    held = io.BytesIO()
-    image.save(held, about.form, **({"optimize": True} if about.form == "PNG" else {"quality": about.quality}))
-    return f"data:image/{about.form.lower()};base64,{base64.b64encode(held.getvalue()).decode('ascii')}", image.size
-
-
-def _link(file: str) -> str:
-    """A relative link to a file of the folder, whatever signs its name has."""
-    return "./" + quote(file)
 
 
 def _size(count: int) -> str:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,8 @@ ENDINGS = USUAL + FURTHER  # none ends another, so that results of different nam
 _LONGEST = 180  # bytes of a name: with a number and an ending it stays below the 255 of file systems
 _KEPT_OF_LONG = 150  # bytes of a longer one that are kept before its digest
 _PROBE_BYTES = 32 << 20  # about what one photo's results take
-_PAGE_ROWS, _PAGES = 24, 10  # photos of an overview page, pages
+JOURNAL = "results.jsonl"  # what was done, see ``journal.Journal``
+_PAGE_ROWS = 24  # photos of an overview page
 _PAGE = re.compile(r"overview(-\d+)?\.png")
 _NPZ_LEVEL = 1  # of zlib: two fifths of the time of its usual 6, and noise of a face's arrays takes no less room with 6
 _LISTED = 50  # lines that a list on the terminal has at most
@@ -86,12 +87,15 @@ def shown(text: str) -> str:
 
 
 # ---------------------------------------------------------------- the folder
-def prepare_output(folder: str, photos: str | None = None) -> None:
+def prepare_output(folder: str, photos: str | None = None, resume: bool = False) -> None:
     """Makes the folder and makes sure that results can be written there.
+
+    The journal of an earlier run goes, unless this one goes on with it: what it tells of may be overwritten.
 
     Args:
         folder: of the results.
         photos: file or folder of the photos; None = packed ones.
+        resume: this run goes on with an earlier one's results.
 
     Raises:
         UserError: it is the photos' own folder, cannot be made or written to, or its disk is full.
@@ -108,6 +112,8 @@ def prepare_output(folder: str, photos: str | None = None) -> None:
         os.makedirs(folder, exist_ok=True)
         write_bytes(probe, bytes(_PROBE_BYTES))
         os.remove(probe)
+        if not resume and os.path.exists(os.path.join(folder, JOURNAL)):
+            os.remove(os.path.join(folder, JOURNAL))
     except OSError as error:
         raise UserError(f"--output {folder}: no results can be written there: {error.strerror}; "
                         "give another folder") from error
@@ -152,22 +158,23 @@ def without_results(paths: list[str]) -> list[str]:
 
 
 class Overview:
-    """``overview.png``, ``overview-2.png`` and so on: a row of pictures for each of the first photos.
+    """``overview.png``, ``overview-2.png`` and so on: a row of pictures for each photo.
 
     Args:
         folder: where they go.
         headings: one text a column.
+        pages: names of the photos on each page of an earlier run that stays.
+        written: is told of each page: its number, its file and the names of its photos.
     """
 
-    def __init__(self, folder: str, headings: Sequence[str]):
+    def __init__(self, folder: str, headings: Sequence[str], pages: Sequence[Sequence[str]] = (),
+                 written: Callable[[int, str, list[str]], None] | None = None):
         self._folder, self._headings, self._rows = folder, headings, {}
-        self._pages = 0
-        self.count = 0
+        self._pages, self._written = len(pages), written
+        self.count = sum(map(len, pages))
 
     def add(self, name: str, pictures: list[np.ndarray]) -> None:
         """Takes a photo's row; a full page is written at once."""
-        if self.count == _PAGE_ROWS * _PAGES:
-            return
         self._rows[name] = pictures
         self.count += 1
         if len(self._rows) == _PAGE_ROWS:
@@ -177,8 +184,9 @@ class Overview:
         """Writes the last page; pages of an earlier run that had more are removed."""
         if self._rows:
             self._write()
+        known = {self._page(number) for number in range(self._pages)}
         for name in os.listdir(self._folder) if self._pages else ():
-            if _PAGE.fullmatch(name) and name not in map(self._page, range(self._pages)):
+            if _PAGE.fullmatch(name) and name not in known:
                 os.remove(os.path.join(self._folder, name))
 
     def _page(self, number: int) -> str:
@@ -187,6 +195,8 @@ class Overview:
     def _write(self):
         path = os.path.join(self._folder, self._page(self._pages))
         contact_sheet(list(self._rows.values()), list(self._rows), path, headings=self._headings)
+        if self._written is not None:
+            self._written(self._pages, self._page(self._pages), list(self._rows))
         self._rows = {}
         self._pages += 1
 
@@ -220,6 +230,8 @@ def log_summary(rows: dict[str, dict], jobs, output: str, overview: Overview, fu
     if len(told) > _LISTED:
         log.warning("... %d more reasons in metrics.csv", len(told) - _LISTED)
     written = [job.name for job in jobs if job.written]
+    if len(told := Counter(job.status for job in jobs if job.status)) > 1:
+        log.info("%s", ", ".join(f"{status}: {count}" for status, count in told.most_common()))
     if written:
         log.info("%d of %d written to %s; look at %s", len(written), len(jobs), output, overview.words())
     else:

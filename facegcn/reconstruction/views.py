@@ -5,6 +5,7 @@ Letters: N vertices.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from facegcn.errors import UserError
-from facegcn.files import written_whole
+from facegcn.files import require_room, written_whole
 from facegcn.geometry import rotation_matrix, vertex_normals
 from facegcn.lighting import shading
 from facegcn.texture.drawing import Drawing
@@ -119,11 +120,25 @@ def _write_video(path, frames, rate, ending, codec, size):
     try:
         if not writer.isOpened():
             raise UserError(f"this OpenCV writes no .{ending} films: choose another of {', '.join(FILMS)}")
+        count = 0
         for frame in frames:
+            require_room(path, frame.nbytes)  # OpenCV does not say that a frame could not be written
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            count += 1
         writer.release()
+        if _frames_of(named) < count:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
         os.replace(named, path)
     finally:
         writer.release()
         if os.path.exists(named):
             os.remove(named)
+
+
+def _frames_of(path: str) -> int:
+    """How many frames a film says that it has; 0 where it cannot be read."""
+    film = cv2.VideoCapture(path)
+    try:
+        return int(film.get(cv2.CAP_PROP_FRAME_COUNT)) if film.isOpened() else 0
+    finally:
+        film.release()

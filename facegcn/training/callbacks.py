@@ -11,13 +11,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from facegcn.errors import TrainingStopped, log
-from facegcn.files import written_whole
+from facegcn.files import require_room, written_whole
 from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.finite import BatchPart, Norms, cause, names_of
 from facegcn.training.interruption import StopRequest
 
 MOST_SKIPPED = 20  # bad batches in a row; more are no accident
 _SLOWER = "Lower the learning rate (--lr, in stage rec rec_lr)"
+_OVERHEAD = 4096  # bytes of a variable in HDF5, besides its numbers
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -155,7 +156,7 @@ class ShowProgress(keras.callbacks.Callback):
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Saves after each epoch, now and then within it, and before the program obeys Ctrl-C or SIGTERM.
+    """Saves after each epoch and before its last step, now and then within it, and before Ctrl-C or SIGTERM is obeyed.
 
     It comes behind the callbacks that keep the TrainingState.
 
@@ -173,9 +174,11 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._stop.awaited = True
-        if batch + 1 == self.params["steps"]:  # what belongs to the epoch's end is not done yet
+        left = self.params["steps"] - batch - 1
+        if not left:  # what belongs to the epoch's end is not done yet
             return
-        if self._stop.asked or self._checkpoints.due():
+        # One step before the end, too: a validation may take long, and whoever is stopped in it loses a step.
+        if self._stop.asked or self._checkpoints.due() or left == 1:
             self._checkpoints.save()
         self._stop.obey()
 
@@ -186,6 +189,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._checkpoints.save()
         if self._weights_path:
+            variables = self._network.weights
+            require_room(self._weights_path, sum(4 * math.prod(variable.shape) + _OVERHEAD for variable in variables))
             with written_whole(self._weights_path) as partial:
                 self._network.save_weights(partial)
         self._stop.obey()

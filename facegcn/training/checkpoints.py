@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
+import shutil
 import time
 
 import tensorflow as tf
 
-from facegcn.errors import BrokenFile, UserError, log
+from facegcn.errors import BrokenFile, UserError, log, refusal
 
 _KEPT = 2  # the newest, and one before it for the case that the newest is damaged
-_INDEX = re.compile(r"(ckpt-\d+)\.index")
+_INDEX, _DATA = re.compile(r"(ckpt-\d+)\.index"), re.compile(r"(ckpt-\d+)\.data-\d+-of-\d+")
+_HALF = re.compile(r"ckpt-\d+(_temp.*|.*\.tempstate.*)|checkpoint\.tmp.*")
 #: What TensorFlow raises for a checkpoint whose files are cut or do not belong together.
 _DAMAGE = (tf.errors.OpError, IndexError, ValueError, RuntimeError, LookupError, UnicodeDecodeError)
 
@@ -68,6 +71,7 @@ class Checkpoints:
 
     def __init__(self, folder: str, state: TrainingState, seconds: float = math.inf, **parts):
         self.state, self._folder, self._seconds = state, folder, seconds
+        _remove_leftovers(folder)
         _pass_over_damaged(folder)
         self._manager = tf.train.CheckpointManager(tf.train.Checkpoint(state=state, **parts), folder, max_to_keep=_KEPT)
         self._saved_at = time.monotonic()
@@ -98,13 +102,25 @@ class Checkpoints:
         try:
             self._manager.save()
         except tf.errors.OpError as error:
-            raise UserError(f"a checkpoint could not be written into {self._folder}: {error.message}. Make room, or "
-                            "mend what it says; --restore continues from the one before") from error
+            _remove_leftovers(self._folder)
+            reason = refusal(error) or error.message
+            raise UserError(f"a checkpoint could not be written into {self._folder}: {reason}. Make room, or mend what "
+                            "it says; --restore continues from the one before") from error
         self._saved_at = time.monotonic()
 
     def due(self) -> bool:
         """Whether the last one is so old that a crash would cost more than it may."""
         return time.monotonic() - self._saved_at >= self._seconds
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Removes what a kill, or a full disk, left half written of a checkpoint: TensorFlow names it otherwise."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    for name in names:
+        data, path = _DATA.fullmatch(name), os.path.join(folder, name)
+        if _HALF.fullmatch(name) or data and f"{data[1]}.index" not in names:
+            with contextlib.suppress(OSError):  # as on a read-only disk, which says more when something is written
+                shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
 
 
 def _pass_over_damaged(folder: str) -> None:

@@ -19,7 +19,8 @@ from facegcn.networks.regressor import digest as regressor_digest
 from facegcn.photos import packed_file
 from facegcn.photos.packed_photos import PackedPhotos, batches
 
-_PART = 2048  # photos of a part: with features of 3,840 numbers 34 MB, a few minutes' work
+_PART = 1024  # photos of a part: with features of 3,840 numbers 17 MB, and a minute or two of work to lose
+_GIVEN_UP = 24 * 3600  # seconds after which parts that do not grow belong to no program that runs
 
 
 class Encoding(NamedTuple):
@@ -82,6 +83,7 @@ def encode_packed(encoder: PhotoEncoder, packed: PackedPhotos, batch_size: int =
     if not os.path.exists(path):
         _encode(encoder, packed, batch_size, path)
         _remove_stale(stem, path)
+    shutil.rmtree(_parts_folder(path), ignore_errors=True)  # of a program that was killed when all was done
     try:
         return _opened(path, len(packed.names), width)
     except BrokenFile as error:
@@ -103,30 +105,44 @@ def _opened(path: str, count: int, coefficients: int) -> Encoding:
 
 def _encode(encoder, packed, batch_size, path) -> None:
     """Writes the rows of all records, coefficients before features, to ``path``; they wait in parts beside it."""
-    count, folder = len(packed.names), path + ".parts"
-    begin, rows = time.monotonic(), None
-    with written_whole(path) as partial:
-        with tqdm(total=count, desc="encoding photos", unit="photo", dynamic_ncols=True, leave=False) as bar:
-            for start in range(0, count, _PART):
-                part = _part(encoder, packed, batch_size, os.path.join(folder, f"{start:09d}.npz"),
-                             np.arange(start, min(start + _PART, count)))
-                if rows is None:
-                    rows = np.lib.format.open_memmap(partial, "w+", np.float32, (count, part.shape[1]))
-                rows[start:start + len(part)] = part
-                bar.update(len(part))
-        rows.flush()
-        del rows
+    count, folder, begin = len(packed.names), _parts_folder(path), time.monotonic()
+    stretches = [np.arange(start, min(start + _PART, count)) for start in range(0, count, _PART)]
+
+    def part(records, advance=lambda photos: None):
+        return _part(encoder, packed, batch_size, os.path.join(folder, f"{records[0]:09d}.npz"), records, advance)
+
+    with tqdm(total=count, desc="encoding photos", unit="photo", dynamic_ncols=True, leave=False,
+              mininterval=1.0) as bar:
+        for records in stretches:
+            part(records, bar.update)
+    # One after the other, not through a memory map, whose pages would count as this program's memory.
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        for number, records in enumerate(stretches):
+            rows = part(records)
+            if not number:
+                np.lib.format.write_array_header_1_0(file, {
+                    "descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False,
+                    "shape": (count, rows.shape[1])})
+            file.write(np.ascontiguousarray(rows).data)  # unlike ``tofile`` it says what the system does not allow
     shutil.rmtree(folder, ignore_errors=True)
     log.info("encoding photos: %d in %.0f s", count, time.monotonic() - begin)
 
 
-def _part(encoder, packed, batch_size, path, records) -> np.ndarray:
-    """(len(records), K + E) rows of some records, kept in a file until all are there."""
-    if os.path.exists(path):
-        with contextlib.suppress(BrokenFile):  # then it is encoded again
-            return read_npz(path, ["rows"])["rows"]
-    found = [np.concatenate(encoder(rgba, targets.numpy(), dense.numpy())[0], axis=1)
-             for rgba, targets, dense in batches(packed.examples(records, (packed.targets, packed.dense)), batch_size)]
+def _parts_folder(path: str) -> str:
+    return path + ".parts"
+
+
+def _part(encoder, packed, batch_size, path, records, advance) -> np.ndarray:
+    """(len(records), K + E) float32 rows of some records, kept in a file until all are there."""
+    with contextlib.suppress(FileNotFoundError, BrokenFile):  # then it is encoded, or encoded again
+        rows = read_npz(path, ["rows"])["rows"]
+        if rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == len(records):
+            advance(len(records))
+            return rows
+    found = []
+    for rgba, targets, dense in batches(packed.examples(records, (packed.targets, packed.dense)), batch_size):
+        found.append(np.concatenate(encoder(rgba, targets.numpy(), dense.numpy())[0], axis=1))
+        advance(len(found[-1]))
     rows = np.concatenate(found).astype(np.float32)
     write_npz(path, {"rows": rows}, compressed=False)
     return rows
@@ -137,6 +153,10 @@ def _remove_stale(stem: str, path: str) -> None:
     for stale in glob.glob(glob.escape(stem) + "*.np[yz]"):
         if stale != path:
             os.remove(stale)
+    for parts in glob.glob(glob.escape(stem) + "*.parts"):
+        with contextlib.suppress(OSError):
+            if time.time() - os.path.getmtime(parts) > _GIVEN_UP:
+                shutil.rmtree(parts)
 
 
 def _key(encoder, packed) -> str:

@@ -33,6 +33,7 @@ from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.encoding import Encoding
 from facegcn.training.finite import BatchPart, Norms, name_rows
 from facegcn.training.interruption import StopRequest
+from facegcn.training.optimizer import adam
 
 _SHEET_FACES = 6  # as many as can be looked at
 
@@ -126,18 +127,24 @@ class TextureTrainer(keras.Model):
         return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(self._config.seed, tf.int64), step]), use)
 
     def _critic_step(self, rgba, coeff, embedding):
-        """``critic_steps`` updates of the critic on this batch's renders."""
+        """``critic_steps`` updates of the critic on this batch's renders; the terms of the last."""
         fake = tf.stop_gradient(self.face_model.reconstruct(rgba, coeff, embedding)["fine_render"])
         self.critic_optimizer.learning_rate.assign(self.optimizer.learning_rate)  # they decay together
-        for number in range(self._config.critic_steps):
-            share = tf.random.stateless_uniform((tf.shape(rgba)[0], 1, 1, 1), self._random_seed(1 + number))
-            with tf.GradientTape() as tape:
-                terms = critic_losses(self.critic, fake, rgba, share)
-                # The released code weighs this side too; it decides how often the clipped norm is reached.
-                weighed = self._config.adv_lambda * terms["critic"]
-            gradients = tape.gradient(weighed, self.critic.trainable_variables)
-            self.norms[1].note(gradients, fresh=number == 0)
-            self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
+        # A loop, not repetitions: those are traced, optimised and kept in memory one beside the other.
+        return tf.while_loop(lambda number, terms: number < self._config.critic_steps,
+                             lambda number, terms: (number + 1, self._critic_update(rgba, fake, number)),
+                             (0, dict.fromkeys(CRITIC_TERMS, tf.constant(0.0))), parallel_iterations=1)[1]
+
+    def _critic_update(self, rgba, fake, number):
+        """Update ``number`` of the critic in this step; its terms."""
+        share = tf.random.stateless_uniform((tf.shape(rgba)[0], 1, 1, 1), self._random_seed(1 + number))
+        with tf.GradientTape() as tape:
+            terms = critic_losses(self.critic, fake, rgba, share)
+            # The released code weighs this side too; it decides how often the clipped norm is reached.
+            weighed = self._config.adv_lambda * terms["critic"]
+        gradients = tape.gradient(weighed, self.critic.trainable_variables)
+        self.norms[1].note(gradients, fresh=tf.equal(number, 0))
+        self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
         return terms
 
     def trained_variables(self) -> list:
@@ -149,18 +156,6 @@ class TextureTrainer(keras.Model):
         """The loss terms of a validation batch."""
         terms, _ = self.generator_terms(*batch)
         return terms
-
-
-def adam(learning_rate, clip_norm: float) -> keras.optimizers.Adam:
-    """Adam with TensorFlow 1's epsilon, 1e-8; each variable's gradient is clipped to a norm [released code].
-
-    Keras' own epsilon of 1e-7 would slow the weights whose gradients are small.
-
-    Args:
-        learning_rate: a number or a Keras schedule.
-        clip_norm: greatest norm of a variable's gradient.
-    """
-    return keras.optimizers.Adam(learning_rate, epsilon=1e-8, clipnorm=clip_norm)
 
 
 class Schedule(keras.callbacks.Callback):

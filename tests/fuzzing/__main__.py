@@ -81,9 +81,11 @@ def _run(name: str, options) -> int:
 def _watched(name: str, options, scratch: str, status: Status, until: float) -> int:
     """Runs a worker until it ends; a crash or hang is written down. Returns its exit code."""
     words = [sys.executable, "-m", "tests.fuzzing.worker", "--reader", name, "--count", str(options.count), "--seed",
-             str(options.seed), "--scratch", scratch, "--failures", os.path.abspath(options.failures), "--until", str(until)]
+             str(options.seed), "--scratch", scratch, "--failures", os.path.abspath(options.failures), "--until",
+             str(until)]
+    surroundings = {**os.environ, "TMPDIR": scratch, "TQDM_DISABLE": "1"}
     with open(os.path.join(scratch, "log"), "w+b") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "TMPDIR": scratch, "TQDM_DISABLE": "1"})
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=surroundings)
         why = ""
         while process.poll() is None:
             time.sleep(_LOOK)

@@ -17,6 +17,7 @@ import numpy as np
 from facegcn.errors import UserError
 from tests.fuzzing.changes import damaged
 
+_LONGEST_MESSAGE = 5000  # signs: more is for nobody
 Files = Mapping[str, bytes]  # an input: contents by name
 
 
@@ -117,7 +118,10 @@ class Judge:
                 warnings.simplefilter("ignore")
                 answer = self._reader.read(self._folder)
         except self._reader.errors as error:
-            return Outcome("refused", str(error), time.perf_counter() - begin)
+            text, seconds = str(error), time.perf_counter() - begin
+            if len(text) > _LONGEST_MESSAGE:
+                return Outcome("failed", f"a message of {len(text):,} signs: {text[:500]}", seconds)
+            return Outcome("refused", text, seconds)
         except Exception as error:
             where = "".join(traceback.format_tb(error.__traceback__, limit=-6))
             return Outcome("failed", f"{type(error).__name__}: {error}\n{where}", time.perf_counter() - begin)

@@ -43,7 +43,8 @@ def _repeat(rng, data, _):
 
 def _insert(rng, data, _):
     at = rng.randrange(len(data) + 1)
-    data[at:at] = rng.choice((rng.randbytes(rng.randint(1, 16)), bytes(rng.randint(1, 64)), b"\xff" * rng.randint(1, 9)))
+    data[at:at] = rng.choice((rng.randbytes(rng.randint(1, 16)), bytes(rng.randint(1, 64)),
+                              b"\xff" * rng.randint(1, 9)))
 
 
 def _blot(rng, data, _):

@@ -161,7 +161,8 @@ def _guarded(judge: Judge, case: Case, watch: Watch):
         outcome = judge.attempt(case)
         return (outcome.text if outcome.kind == "failed" else ""), outcome.kind, outcome.seconds
     except (TooSlow, Forbidden) as error:
-        return "".join(traceback.format_exception(error, limit=-9))[::-1][:3000][::-1], "failed", time.perf_counter() - begin
+        where = "".join(traceback.format_exception(error, limit=-9))[-3000:]
+        return where, "failed", time.perf_counter() - begin
     finally:
         watch.armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -182,7 +183,8 @@ def keep(folder: str, reader: str, seed: int, number: int, case: Case, failure: 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, kind in (("reader", str), ("count", int), ("seed", int), ("scratch", str), ("failures", str), ("until", float)):
+    for name, kind in (("reader", str), ("count", int), ("seed", int), ("scratch", str), ("failures", str),
+                       ("until", float)):
         parser.add_argument(f"--{name}", type=kind, required=True)
     faulthandler.enable()
     return run(parser.parse_args())

@@ -117,11 +117,12 @@ _MORPHABLE = _of(
     "facegcn/morphable.py", ("test_morphable.py",),
     ("vertices' centroid", "sign", "(self.mean_shape - self._centroid)[None]",
      "(self.mean_shape + self._centroid)[None]"),
-    ("vertices' expression", "sign", "id) + _combine(self.exp_basis", "id) - _combine(self.exp_basis"),
-    ("vertices' identity", "term", "_combine(self.id_basis, id) + ", "0.5 * _combine(self.id_basis, id) + "),
+    ("vertices' expression", "sign", "id) + _combine(exp_basis", "id) - _combine(exp_basis"),
+    ("vertices' identity", "factor", "_combine(id_basis, id) + ", "0.5 * _combine(id_basis, id) + "),
     ("albedo", "sign", "self.mean_albedo[None] + _combine", "self.mean_albedo[None] - _combine"),
     ("albedo's range", "factor", "tex), 0.0, 255.0)", "tex), 0.0, 1.0)"),
-    ("basis by coefficients", "axis", "flat = basis.reshape(", "flat = basis.transpose(1, 0, 2).reshape("),
+    ("basis by coefficients", "axis", "flat = tf.reshape(basis, ",
+     "flat = tf.reshape(tf.transpose(basis, (1, 0, 2)), "),
     ("cut of a coefficient vector", "axis", "coeff[..., stop - size:stop]", "coeff[..., stop - 1:stop - size - 1:-1]"),
     ("five points' centroid", "sign", "[self.landmarks] - self._centroid", "[self.landmarks] + self._centroid"))
 
@@ -335,12 +336,36 @@ _PHOTOMETRIC_FITTING = _of(
 _GRAPH = _of(
     "facegcn/graph.py", ("test_graph.py",),
     ("shifted Laplacian", "sign", "(laplacian - sp.identity", "(laplacian + sp.identity"),
+    ("doubled Laplacian", "factor", "2.0 * shifted, symmetric", "1.0 * shifted, symmetric"),
+    ("Chebyshev recursion", "sign", "terms[-1]) - terms[-2]", "terms[-1]) + terms[-2]"),
+    ("Clenshaw's recursion", "sign", "term - before), last", "term + before), last"),
+    ("Clenshaw's last step", "sign", "else total - before", "else total + before"),
+    ("kernel's rows", "axis", "tf.transpose(tf.reshape(kernel, (features_in, self.order, features_out)), (1, 0, 2))",
+     "tf.reshape(kernel, (self.order, features_in, features_out))"),
+    ("gradient by weight (direct)", "factor", "tf.matmul(terms, g, transpose_a=True)",
+     "2 * tf.matmul(terms, g, transpose_a=True)"),
+    ("gradient by weight (Clenshaw)", "sign", "tf.transpose(by_weight", "-tf.transpose(by_weight"),
+    ("sparse product's gradient", "axis", "lambda g: _multiply(self._backward, g)",
+     "lambda g: _multiply(self._forward if self.shape[0] == self.shape[1] else self._backward, g)"),
     ("bias", "sign", "result = result + self.bias", "result = result - self.bias"))
 
 _KERNELS = _of(
-    "facegcn/backends/kernels.py", ("test_geometry.py",),
+    "facegcn/backends/kernels.py", ("test_geometry.py", "test_rasterizer.py"),
+    ("edges' weight", "sign", "weight = e0 * w0 + e1 * w1 + e2 * w2", "weight = e0 * w0 + e1 * w1 - e2 * w2"),
+    ("depth test", "sign", "depth < nearest", "depth > nearest"),
+    ("gradient along y", "sign", "d_clip[n, 1] -= dy * height", "d_clip[n, 1] += dy * height"),
+    ("gradient along w", "sign", "d_clip[n, 3] += dx * (width - px)", "d_clip[n, 3] += dx * (width + px)"),
+    ("gradient of the edges", "axis", "dx = g[before] * y[after] - g[after] * y[before]",
+     "dx = g[before] * x[after] - g[after] * x[before]"),
+    ("interpolation", "axis", "share[2] * attributes[k, c]", "share[1] * attributes[k, c]"),
+    ("interpolation's gradient by attributes", "sign", "d_attributes[n, c] += share * upstream",
+     "d_attributes[n, c] -= share * upstream"),
+    ("interpolation's gradient by shares", "sign", "inner += attributes[n, c] * upstream",
+     "inner -= attributes[n, c] * upstream"),
+    ("scattered rows", "sign", "result[n, c] += values[m, c]", "result[n, c] -= values[m, c]"),
     ("normals", "sign", "n0, n1, n2 = p1 * q2 - p2 * q1", "n0, n1, n2 = p1 * q2 + p2 * q1"),
-    ("normals' gradient", "sign", "d_vertices[j, axis] += d_q - d_p", "d_vertices[j, axis] += d_p - d_q"))
+    ("normals' gradient", "sign", "d_vertices[j, axis] += d_q - d_p", "d_vertices[j, axis] += d_p - d_q"),
+    ("normals' gradient", "axis", "d_q = g_u * p_v - g_v * p_u", "d_q = g_v * p_v - g_u * p_u"))
 
 #: All of them, file by file.
 MUTATIONS = [*_LIGHTING, *_CAMERA, *_GEOMETRY, *_MORPHABLE, *_SAMPLING, *_COMPLETION, *_GRAPH, *_KERNELS, *_LOSSES,

@@ -49,5 +49,5 @@ def step_rows(sizes: Sizes, parts: Parts) -> list[Row]:
         network = parts.network(hierarchy=hierarchy, embedding_dim=sizes.embedding, **options)
         ours, naive = training_step(network, draw, *scene), training_step(naive_network(network), naive_draw, *scene)
         times = compare(compiled(ours), naive, min(sizes.repetitions, STEP_REPETITIONS))
-        rows.append(Row(f"training step, {name}", *times, ">= 5x"))
+        rows.append(Row(f"training step, {name}", *times, "<= 0.5 s"))
     return rows

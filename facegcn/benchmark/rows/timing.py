@@ -39,7 +39,7 @@ class Parts(NamedTuple):
 class Sizes:
     """How much work the rows do: vertices, picture width, images a batch, columns of the product,
     images packed, vertices of the mesh the naive decimation gets, features of a photo, timings
-    whose median counts."""
+    whose median counts; config of test mode, and the folder of its photos, "" for made ones."""
 
     vertices: int = 35_721
     pixels: int = 224
@@ -49,6 +49,8 @@ class Sizes:
     small_mesh: int = 576
     embedding: int = EMBEDDING
     repetitions: int = 5
+    config: str = ""
+    photos: str = ""
 
 
 class Row(NamedTuple):

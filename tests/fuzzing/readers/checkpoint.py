@@ -26,7 +26,8 @@ class Reader(attempts.Reader):
                 variables = [tf.compat.v1.get_variable(name, initializer=rng.normal(size=(2, 3)).astype(np.float32))
                              for name in _NAMES]
                 session.run(tf.compat.v1.global_variables_initializer())
-                tf.compat.v1.train.Saver(variables).save(session, os.path.join(folder, "model-3"), write_meta_graph=False)
+                prefix = os.path.join(folder, "model-3")
+                tf.compat.v1.train.Saver(variables).save(session, prefix, write_meta_graph=False)
             made.append({})
             for name in sorted(os.listdir(folder)):
                 with open(os.path.join(folder, name), "rb") as file:

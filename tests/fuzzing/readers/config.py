@@ -9,10 +9,11 @@ from tests.fuzzing.changes import misspelt
 
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join(['*' + before] * 9)}]\n" for before, after in zip("abcdefgh", "bcdefghi"))
-_ODD = (_BOMB, "found:\n  " + _BOMB.replace("\n", "\n  ") + "\nlr: *h\n", "world: !!python/object/apply:os.system ['false']\n", "lr: !!python/name:os.system\n",
+_ODD = (_BOMB, "found:\n  " + _BOMB.replace("\n", "\n  ") + "\nlr: *h\n", "lr: !!python/name:os.system\n",
+        "world: !!python/object/apply:os.system ['false']\n", "seed: !!set {a}\n", "name: 2020-01-01\n",
         "? [a, b]\n: c\n", "lr: 1e-3\nlr: 2e-3\n", "<<: {lr: 1}\n", "&a seed: *a\n", "&a [*a]", "a: &a {b: *a}\n",
-        "seed: 0o17\n", "seed: 1:30\n", "lr: .inf\n", "name: !!binary aGk=\n", "seed: !!set {a}\n", "name: 2020-01-01\n",
-        "seed: 0x" + "f" * 4000 + "\n", "world: |\n  demo\n", "--- \nlr: 1e-3\n--- \nlr: 1\n", "%YAML 9.9\n---\nlr: 1\n",
+        "seed: 0o17\n", "seed: 1:30\n", "lr: .inf\n", "name: !!binary aGk=\n",
+        "seed: 0x" + "f" * 4000 + "\n", "world: |\n  demo\n", "--- \nlr: 1e-3\n--- \nlr: 1\n", "%YAML 9.9\n---\nlr: 1",
         "!!timestamp 9999-99-99", "name: 9999-99-99\n", "lr: 1" + "0" * 5000 + "\n")
 
 

@@ -12,10 +12,11 @@ from tests.fuzzing import attempts
 from tests.fuzzing.changes import damaged
 
 _NETWORK = Interface("a small network", "input:0", 4, ("out:0", "pooled:0"), {"phase:0": False})
-_OTHERS = ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "PyFuncStateless", "StatefulPartitionedCall", "LoadDataset",
-           "PartitionedCall", "ShellExec", "MatchingFiles", "SaveV2", "RestoreV2", "Print", "Assert", "While", "If",
-           "VarHandleOp", "ReadVariableOp", "Enter", "NextIteration", "RandomUniform", "DecodePng", "Save", "XlaLaunch",
-           "QueueDequeueV2", "TensorArrayV3", "SymbolicGradient", "RemoteCall", "_Send", "_Recv", "IteratorGetNext")
+_OTHERS = ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "PyFuncStateless", "StatefulPartitionedCall",
+           "LoadDataset", "PartitionedCall", "ShellExec", "MatchingFiles", "SaveV2", "RestoreV2", "Print", "Assert",
+           "While", "If", "VarHandleOp", "ReadVariableOp", "Enter", "NextIteration", "RandomUniform", "DecodePng",
+           "Save", "XlaLaunch", "QueueDequeueV2", "TensorArrayV3", "SymbolicGradient", "RemoteCall", "_Send", "_Recv",
+           "IteratorGetNext")
 _NUMBERS = (0, -1, 1, 2, 2 ** 31 - 1, 2 ** 62, -2 ** 62)
 _RUN_SHARE = 0.05  # of those that are accepted, which are also run: it takes thousand times as long
 

@@ -44,7 +44,7 @@ class Reader(attempts.Reader):
         elif name == "landmarks.txt":
             good = found.shape == (68,) and found.dtype.kind == "i" and 0 <= found.min() <= found.max() < _VERTICES
         elif name == "std_exp.txt":
-            good = found.ndim == 1 and len(found) >= bfm_files.EXPRESSION and np.isfinite(found).all() and found.min() > 0
+            good = found.ndim == 1 and len(found) >= 64 and np.isfinite(found).all() and found.min() > 0
         else:
             good = found.ndim == 2 and found.shape[1] == 2 and found.dtype.kind == "i" and found.min() >= 0 \
                 and found.max() <= bfm_files.FULL_VERTICES

@@ -1,0 +1,183 @@
+"""What test mode has done in a folder of results, photo by photo, so that a second start does only what is missing.
+
+``results.jsonl`` begins with a key of all that results depend on besides their photo; then comes a line for each photo
+whose results are whole or that cannot be used, and one for each page of the overview. A line is written when the files
+it tells of are on the disk; one that was cut short by a crash is passed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from facegcn.errors import log
+from facegcn.files import digest
+from facegcn.reconstruction.jobs import Job
+from facegcn.reconstruction.results import ENDINGS, JOURNAL
+
+#: Settings that no result depends on, or whose files are known by their content.
+_WITHOUT_EFFECT = ("test_batch_size", "workers", "root_dir", "runs_dir", "name", "suffix")
+#: Types of what a line has.
+_OF_PHOTO = {"name": str, "photo": list, "status": str, "message": str, "metrics": dict, "files": dict}
+_OF_PAGE = {"page": int, "names": list, "files": dict}
+_BESIDE = (".lm68.txt", ".txt")  # files of points, see ``landmarks.points_beside``
+
+
+def key_of(config, face_model, regressor: str, *choices) -> str:
+    """What changes when a result might: settings, face model, weights, version of the program.
+
+    Args:
+        config: facegcn.config.Config.
+        face_model: with all weights loaded.
+        regressor: digest of its regressor.
+        choices: what else the user chose, as texts, numbers or arrays.
+    """
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _WITHOUT_EFFECT}
+    return digest(json.dumps(settings, sort_keys=True, default=str), face_model.morphable.digest, _program(),
+                  regressor, *choices, *_weights(face_model.texture_network), *_weights(face_model.facenet))
+
+
+def _weights(network):
+    """All that a network depends on, as arrays or a text."""
+    if network is None or hasattr(network, "digest"):
+        return [getattr(network, "digest", "none")]
+    return [np.asarray(weight) for weight in network.weights]
+
+
+def _program() -> str:
+    """Digest of the sizes of this package's modules: quick, and hardly ever the same for two versions."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    modules = [os.path.join(folder, name) for folder, _, names in os.walk(package) for name in names
+               if name.endswith(".py")]
+    return digest(*sorted((os.path.relpath(module, package), os.path.getsize(module)) for module in modules))
+
+
+class Journal:
+    """The journal of a folder.
+
+    Args:
+        folder: of the results; there.
+        key: of ``key_of``.
+        jobs: of the run. With ``resume`` those whose results are whole, made with this key and of the same photo, get
+            status, message and metrics as they had; so do photos that could not be used.
+        resume: goes on with a journal that is there; else a new one is begun.
+
+    Attributes:
+        pages: names of the photos on each page of the overview that can stay.
+    """
+
+    def __init__(self, folder: str, key: str, jobs: Sequence[Job] = (), resume: bool = False):
+        self._folder, self._path, self._lock = folder, os.path.join(folder, JOURNAL), threading.Lock()
+        self.pages: list[list[str]] = []
+        lines = self._former(key) if resume else []
+        if lines:
+            self._restore(jobs, lines)
+        else:
+            with open(self._path, "w", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key}) + "\n")
+
+    def _former(self, key) -> list[dict]:
+        """Lines of a journal that goes on; none where there is none with this key."""
+        try:
+            lines = list(_lines(self._path))
+        except FileNotFoundError:
+            log.info("--resume: %s has no results of photos to go on from; all are made", self._folder)
+            return []
+        if not lines or lines[0].get("key") != key:
+            log.warning("--resume: the results in %s were made with other settings, weights or another version of the "
+                        "program; all are made anew", self._folder)
+            return []
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write("\n")  # ends a line that was cut short
+        return lines
+
+    def _restore(self, jobs, lines) -> None:
+        """Gives jobs what the journal says of them, where that still holds."""
+        said = {line.get("name"): line for line in lines if _fits(line, _OF_PHOTO)}
+        with os.scandir(self._folder) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        for job in jobs:
+            line = said.get(job.name)
+            if line and line["photo"] == stamp(job.path) and _whole(line["files"], sizes):
+                job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
+                job.written = bool(line["files"])
+        kept = {job.name for job in jobs if job.written}
+        pages = {line["page"]: line for line in lines if _fits(line, _OF_PAGE)}
+        for number in range(len(pages)):
+            line = pages.get(number)
+            if line is None or not kept.issuperset(map(str, line["names"])) or not _whole(line["files"], sizes):
+                break
+            self.pages.append(line["names"])
+        log.info("--resume: %d of %d photos are done", sum(bool(job.status) for job in jobs), len(jobs))
+
+    def off_page(self, jobs: Iterable[Job]) -> list[Job]:
+        """Jobs that an earlier run wrote and that are on none of ``pages``."""
+        paged = {name for page in self.pages for name in page}
+        return [job for job in jobs if job.written and job.name not in paged]
+
+    def add(self, job: Job) -> None:
+        """Notes a photo that is done. Raises OSError where it cannot be written."""
+        if not job.path:
+            return
+        there = [job.name + ending for ending in ENDINGS] if job.written else []
+        self._write({"name": job.name, "photo": stamp(job.path), "status": job.status, "message": job.message,
+                     "metrics": {name: float(value) if isinstance(value, np.generic) else value
+                                 for name, value in job.metrics.items()}, "files": self._sizes(there)})
+
+    def add_page(self, number: int, file: str, names: Iterable[str]) -> None:
+        """Notes a page of the overview and the photos on it. Raises OSError where it cannot be written."""
+        self._write({"page": number, "names": list(names), "files": self._sizes([file])})
+
+    def _sizes(self, names) -> dict[str, int]:
+        """Sizes of those files that are there."""
+        found = {}
+        for name in names:
+            path = os.path.join(self._folder, name)
+            if os.path.isfile(path):
+                found[name] = os.path.getsize(path)
+        return found
+
+    def _write(self, line) -> None:
+        with self._lock, open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def stamp(path: str) -> list:
+    """What changes when a photo or the points beside it do: names, sizes and times of change."""
+    stem = os.path.splitext(path)[0]
+    beside = [stem + ending for ending in _BESIDE]
+    truth = os.path.join(os.path.dirname(path), "truth", f"{os.path.basename(stem)}.npz")
+    found = []
+    for file in (path, *beside, truth):
+        try:
+            about = os.stat(file)
+        except (OSError, ValueError):
+            continue
+        found.append([os.path.basename(file), about.st_size, about.st_mtime_ns])
+    return found
+
+
+def _lines(path) -> Iterator[dict]:
+    """The whole lines of a journal."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(line, dict):
+                yield line
+
+
+def _fits(line, kinds) -> bool:
+    return all(isinstance(line.get(name), kind) for name, kind in kinds.items())
+
+
+def _whole(files, sizes) -> bool:
+    """Whether files of a line are there at their length."""
+    return all(sizes.get(name) == size for name, size in files.items())

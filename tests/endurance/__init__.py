@@ -1,0 +1,1 @@
+"""Long checks: programs that are killed, stopped, starved of room and left to run."""

@@ -1,0 +1,118 @@
+"""--resume: a second start does what is missing, trusts nothing that is not whole, and says what it cannot do."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from facegcn.reconstruction import jobs, results
+from facegcn.reconstruction.journal import Journal, stamp
+from tests import test_reconstruction
+from tests.test_reconstruction import photos_in, reconstruct
+
+flags = test_reconstruction.flags  # a fixture
+NAMES = "abcde"
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Stems of the photos that are loaded, as they are."""
+    right, found = jobs.load_photo, []
+
+    def load(path, *how):
+        found.append(os.path.splitext(os.path.basename(path))[0])
+        return right(path, *how)
+    monkeypatch.setattr(jobs, "load_photo", load)
+    return found
+
+
+def test_a_second_start_does_what_is_missing(flags, tmp_path, capsys, monkeypatch, loaded):
+    monkeypatch.setattr(results, "_PAGE_ROWS", 2)
+    photos, out = photos_in(tmp_path / "in", *(f"{name}.png" for name in NAMES)), tmp_path / "out"
+    (photos / "z.png").write_bytes(b"no picture")
+    assert reconstruct(flags, photos, tmp_path / "whole")[0] == 0
+    wanted = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    with monkeypatch.context() as patch:
+        right = test_reconstruction.files.write_bytes
+
+        def killed(path, data):
+            if path.endswith("d_fine.glb"):
+                raise KeyboardInterrupt
+            right(path, data)
+        patch.setattr("facegcn.export.gltf.write_bytes", killed)
+        assert reconstruct(flags, photos, out)[0] == 130
+    with open(out / "results.jsonl", "a") as file:
+        file.write('{"name": "d", "sta')  # cut short
+    done = {line["name"] for line in map(json.loads, open(out / "results.jsonl").readlines()[:-1]) if "name" in line}
+    assert {"a", "b", "c"} <= done and "d" not in done
+    capsys.readouterr()
+
+    def again(*more):
+        loaded.clear()
+        code, rows = reconstruct(flags, photos, out, "--resume", *more)
+        found = json.loads((out / "metrics.json").read_text())
+        assert code == 0 and list(rows) == [*NAMES, "z"] and "interrupted_before" not in found
+        for name, row in rows.items():
+            assert row == pytest.approx(wanted["photos"][name], nan_ok=True)
+        assert len(list(out.glob("overview*.png"))) == 3 and (out / "report.html").read_text().count("<article") == 5
+        return sorted(loaded)
+
+    assert again() == sorted({*NAMES, "z"} - done), "what is whole stays"
+    assert f"{len(done)} of 6 photos are done" in capsys.readouterr().out
+    assert again() == [], "nothing is missing"
+
+    os.truncate(out / "b_coarse.obj", 100)
+    os.remove(out / "c_input.png")
+    os.utime(photos / "e.png", (1, 1))
+    assert again() == ["b", "c", "e"], "a cut or absent file, another photo"
+    assert os.path.getsize(out / "b_coarse.obj") > 1000
+    (photos / "z.png").unlink()
+    cv2.imwrite(str(photos / "z.png"), np.zeros((9, 9, 3), np.uint8))
+    loaded.clear()
+    reconstruct(flags, photos, out, "--resume")
+    assert loaded == ["z"], "a photo that could not be used is looked at again when it was changed"
+    loaded.clear()
+    reconstruct(flags, photos, out, "--resume", "--set", "detail=false")
+    assert sorted(loaded) == [*NAMES, "z"] and "made with other settings" in capsys.readouterr().err
+    loaded.clear()
+    reconstruct(flags, photos, out, "--set", "detail=false")
+    assert sorted(loaded) == [*NAMES, "z"], "without --resume all are made anew"
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    (["--person"], "leave it out with --person"), ([], "leave it out without --input")])
+def test_what_does_not_go_with_it_is_said_at_once(flags, tmp_path, capsys, more, words):
+    given = ["--input", str(photos_in(tmp_path / "in", "a.png"))] if more else []
+    assert test_reconstruction.main.main([*flags, *given, *more, "--resume", "--output", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("line", [
+    "null", "[]", "{", '{"name": []}', '{"name": "a"}', "[" * 100_000, "\0\xff",
+    '{"page": "1", "names": [[]], "files": {}}',
+    '{"page": 0, "names": [[]], "files": {}}',
+    '{"name": "a", "photo": 1, "status": "ok", "message": "", "metrics": {}, "files": {}}'])
+def test_lines_that_make_no_sense_are_passed_over(tmp_path, line):
+    (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / "results.jsonl").write_text(f'{{"key": "k"}}\n{line}\n', encoding="latin-1")
+    job = jobs.Job("a", None, path=str(tmp_path / "a.png"))
+    journal = Journal(str(tmp_path), "k", [job], resume=True)
+    assert not job.status and journal.pages == []
+    job.status = "no face"
+    journal.add(job)
+    again = jobs.Job("a", None, path=job.path)
+    Journal(str(tmp_path), "k", [again], resume=True)
+    assert again.status == "no face" and not again.written
+
+
+def test_a_stamp_changes_with_photo_and_points(tmp_path):
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"1")
+    stamps = [stamp(str(photo))]
+    for change in (lambda: photo.write_bytes(b"12"), lambda: (tmp_path / "a.txt").write_text("1 2"),
+                   lambda: os.utime(photo, (5, 5)), lambda: (tmp_path / "a.lm68.txt").write_text("1 2")):
+        change()
+        stamps.append(stamp(str(photo)))
+    assert all(one != other for i, one in enumerate(stamps) for other in stamps[:i])
