@@ -15,7 +15,11 @@ import argparse
 import functools
 import logging
 import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports below without a traceback; then see guarded
 
 from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments

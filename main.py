@@ -11,7 +11,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports below without a traceback; then see guarded
 
 from facegcn.backends import start
 from facegcn.config import Config, config_from_arguments
@@ -31,6 +35,8 @@ def parse_arguments(arguments=None):
     add("--stage", default="all", choices=("all", "rec", "render"),
         help="train the regressor (rec), the texture networks (render), or what is missing (all)")
     add("--restore", action="store_true", help="continue the latest run of this name and network")
+    add("--devices", default="one", choices=("one", "all"),
+        help="train: on one device, or all GPUs of this machine; several machines: set TF_CONFIG (docs/scale.md)")
     add("--input", help="test: a photo, a folder or a film; default: the held-out packed images")
     add("--output", help="test: folder of the results (default results/<run name>)")
     add("--segmented", action="store_true", help="test: the --input images are aligned crops, their alpha the skin")
@@ -63,15 +69,22 @@ def parse_arguments(arguments=None):
 
 def train(config: Config, args, begun: list) -> int:
     """Stage rec, stage render, or what is missing of them, in one run folder, which is appended to ``begun``."""
+    from facegcn.training.devices import started
+
+    with started(args.devices) as devices:
+        return _train_on(devices, config, args, begun)
+
+
+def _train_on(devices, config: Config, args, begun: list) -> int:
+    """``train`` on some devices."""
     import keras
     import tensorflow as tf
 
-    from facegcn.assets.worlds import load_morphable, pack_made_portraits
+    from facegcn.assets.worlds import load_morphable
     from facegcn.photos.packed_photos import read_packed
     from facegcn.runs import RunFolder, frozen_networks
     from facegcn.training import texture_stage
-    from facegcn.training.encoding import PhotoEncoder, encode_packed
-    from model import build_critic, build_face_model, coefficient_fitter, load_imported
+    from model import build_critic, build_face_model, load_imported
 
     morphable, run = load_morphable(config), None
     if args.restore:
@@ -81,16 +94,17 @@ def train(config: Config, args, begun: list) -> int:
         config = run.continued(args)
         morphable = load_morphable(config)
     packed = read_packed(config, morphable.vertex_count)
+    devices.check_same("settings or photos", repr(config), args.stage, args.restore, packed.names)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    face_model = build_face_model(config, morphable)
-    critic = build_critic(config.img_size, config.critic_norm) if config.gan and args.stage != "rec" else None
+    with devices.scope():
+        face_model = build_face_model(config, morphable)
+        critic = build_critic(config.img_size, config.critic_norm) if config.gan and args.stage != "rec" else None
     other = _run_with_regressor(config, args.stage, morphable)
     if run is not None:
         run.check_frozen(face_model)
-    else:
-        run = RunFolder.create(config)
+    run = devices.run_folder(config, run)
     begun.append(run)
     run.open_log()
     split_sizes = {name: len(rows) for name, rows in packed.splits.items()}
@@ -99,22 +113,34 @@ def train(config: Config, args, begun: list) -> int:
     log.info("run folder %s%s: %s vertices, images %s", run.path, ", continued" if args.restore else "",
              f"{morphable.vertex_count:,}", split_sizes)
 
-    _provide_regressor(config, args.stage, run, other, face_model, packed)
+    _provide_regressor(config, args.stage, run, other, face_model, packed, devices)
     if args.stage == "rec":
         return 0
-    encoder, made = PhotoEncoder(face_model, coefficient_fitter(config, face_model)), None
-    encoding = encode_packed(encoder, packed)
-    if config.made_portraits:
-        portraits = pack_made_portraits(config, morphable)
-        made = (portraits, encode_packed(encoder, portraits))
+    with devices.chief_first():
+        encoding, made = _encodings(config, face_model, packed)
     epochs_done = load_imported(run, face_model.texture_network, critic)
-    trainer = texture_stage.TextureTrainer(face_model, config, critic)
+    with devices.scope():
+        trainer = texture_stage.TextureTrainer(face_model, config, critic)
     log.info("stage render: %d epochs of %d photos, losses '%s'", config.epoch, split_sizes["train"], config.losses)
-    texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done)
-    if config.fit:
+    texture_stage.train_texture(trainer, config, run, packed, encoding, made, epochs_done, devices)
+    if config.fit and devices.chief:
         _save_as_start(config, run, face_model)
     log.info("done; sample sheets are in %s", run.file("samples"))
     return 0
+
+
+def _encodings(config, face_model, packed):
+    """The encoding of the packed photos; and the packed made portraits and theirs, or None without any."""
+    from facegcn.assets.worlds import pack_made_portraits
+    from facegcn.training.encoding import PhotoEncoder, encode_packed
+    from model import coefficient_fitter
+
+    encoder = PhotoEncoder(face_model, coefficient_fitter(config, face_model))
+    encoding = encode_packed(encoder, packed)
+    if not config.made_portraits:
+        return encoding, None
+    portraits = pack_made_portraits(config, face_model.morphable)
+    return encoding, (portraits, encode_packed(encoder, portraits))
 
 
 def _save_as_start(config, run, face_model) -> None:
@@ -154,7 +180,7 @@ def _run_with_regressor(config, stage, morphable):
     return run
 
 
-def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
+def _provide_regressor(config, stage, run, other, face_model, packed, devices) -> None:
     """Leaves a trained regressor in the model and in the run folder, which holds all its textures depend on.
 
     The run's own comes first, then one that the run has begun to train, then another run's, then a new one.
@@ -172,12 +198,15 @@ def _provide_regressor(config, stage, run, other, face_model, packed) -> None:
         log.info("regressor: the run's own")
     elif stage != "rec" and other is not None and not begun:
         load_weights(face_model.regressor, other.file("regressor.npz"))
-        save_weights(face_model.regressor, own)
+        if devices.chief:
+            save_weights(face_model.regressor, own)
         log.info("regressor: from %s (--stage rec trains it anew)", other.path)
     else:
         log.info("stage rec: %d steps of %d made portraits", config.rec_steps, config.rec_batch_size)
-        regressor_stage.train_regressor(face_model, config, run, packed)
-        save_weights(face_model.regressor, own)
+        regressor_stage.train_regressor(face_model, config, run, packed, devices)
+        if devices.chief:
+            save_weights(face_model.regressor, own)
+    devices.from_chief()  # it has written them
     load_weights(face_model.regressor, own)
 
 

@@ -31,6 +31,8 @@ _COUNT = _LEFT_ALONE[0]
 _TIMECODE = re.compile(r"(\d+):(\d+):(\d+)[:;](\d+(?:\.\d+)?)")
 _TIMECODE_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 120.0)  # frames a second that cameras count
 _WIDEST_TURN = 2 * np.pi  # radians; a head that turns more is meant in degrees
+_LONGEST = 30 * 86400.0  # seconds
+_SHOWN = 40  # signs of a cell in a message
 _ROUNDING = 1e-3  # weights beyond 0 and 1 by no more are not worth a word
 
 
@@ -81,7 +83,8 @@ def read_clip(path: str, frame_rate: float | None = None) -> Clip:
 
     Raises:
         UserError: the file is absent or no text; has no rows; a column is unknown or there twice; a row is too short
-            or too long; a value is no finite number; time does not increase. One message, with the line's number.
+            or too long; a value is no finite number; time does not increase (one message each, with the line's number);
+            or it goes over more than a month.
     """
     if frame_rate is not None and not 0 < frame_rate < np.inf:
         raise UserError(f"the frame rate of {path} is {frame_rate:g}: it must be above 0")
@@ -92,13 +95,17 @@ def read_clip(path: str, frame_rate: float | None = None) -> Clip:
     numbers = {name: _numbers(path, lines, name, [row[k] for row in rows])
                for name, k in columns.items() if name not in _LEFT_ALONE and name != "timecode"}
     times = _times(path, lines, clock, numbers.get(clock), [row[columns[clock]] for row in rows], frame_rate)
+    with np.errstate(invalid="ignore", over="ignore"):
+        times = times - times[0]
+    if not (np.abs(times) < _LONGEST).all():  # also where the first moment is too far for any later one to differ
+        raise UserError(f"{path}: its {clock} goes over more than {_LONGEST / 86400:g} days")
     later = np.flatnonzero(np.diff(times) <= 0)
     if later.size:
         raise UserError(f"{path}, line {lines[later[0] + 1]}: {clock} does not increase; every row must be later than "
                         "the one before")
     names = tuple(name for name in ARKIT_NAMES if name in numbers)
     weights = np.stack([numbers[name] for name in names], axis=1) if names else np.zeros((len(times), 0))
-    return Clip(times - times[0], names, _clipped(path, names, weights), _head(path, lines, numbers))
+    return Clip(times, names, _clipped(path, names, weights), _head(path, lines, numbers))
 
 
 def _rows(path):
@@ -122,6 +129,7 @@ def _columns(path, header):
     if unknown:
         shown = []
         for name in unknown[:10]:
+            name = name[:_SHOWN]
             near = difflib.get_close_matches(name.lower(), _KNOWN, n=2, cutoff=0.5)
             shown.append(repr(name) + (f" (near: {', '.join(_KNOWN[key] for key in near)})" if near else ""))
         raise UserError(f"the clip {path} has unknown columns: {', '.join(shown)}"
@@ -162,7 +170,7 @@ def _numbers(path, lines, name, cells):
         values = np.array([_number(cell) for cell in cells])
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
-        raise UserError(f"{path}, line {lines[wrong[0]]}: {name} is {cells[wrong[0]]!r}, expected a number")
+        raise UserError(f"{path}, line {lines[wrong[0]]}: {name} is {cells[wrong[0]][:_SHOWN]!r}, expected a number")
     return values
 
 
@@ -182,8 +190,8 @@ def _times(path, lines, clock, numbers, cells, frame_rate):
     parts = [_TIMECODE.fullmatch(cell) for cell in cells]
     if not all(parts):
         wrong = parts.index(None)
-        raise UserError(f"{path}, line {lines[wrong]}: the timecode is {cells[wrong]!r}, expected hours:minutes:"
-                        "seconds:frames")
+        raise UserError(f"{path}, line {lines[wrong]}: the timecode is {cells[wrong][:_SHOWN]!r}, expected "
+                        "hours:minutes:seconds:frames")
     hours, minutes, seconds, frames = np.array([part.groups() for part in parts], np.float64).T
     rate = frame_rate or next((rate for rate in _TIMECODE_RATES if rate > np.floor(frames.max())), None)
     if rate is None or np.floor(frames.max()) >= rate:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import yaml
 
 from facegcn.errors import UserError
-from facegcn.files import check_name, write_text
+from facegcn.files import brief, check_name, write_text
 
 __all__ = ["CHOICES", "Config", "UserError", "config_from_arguments", "load_config", "parse_assignments",
            "read_saved_config", "save_config"]
@@ -187,6 +187,8 @@ class Config:
     buffer_size: int = setting(256, RELEASED, least=1)
     #: Parallel readers and makers.
     workers: int = setting(2, RELEASED, least=1, most=256)
+    #: XLA compiles the critic's losses and gradients, the part of a step that it can (docs/scale.md).
+    xla: bool = setting(False, OURS)
     #: Two trainings with the same settings on the same machine give the same weights, bit for bit, interrupted or not.
     deterministic: bool = setting(False, OURS)
     #: A training step with a number that is not finite is undone and its batch passed over, its records named in the
@@ -220,6 +222,7 @@ CHOICES = {name: field.metadata["choices"] for name, field in _FIELDS.items() if
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _FOLDERS = ("root_dir", "runs_dir")
 _SHOWN = 80  # signs of a value or key in a message
+_DEEPEST = 20  # brackets in brackets of a file
 _SLIP = 0.8  # likeness, as difflib has it, of a mistyped name; names that merely share a word reach 0.76
 
 
@@ -274,7 +277,7 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UserError(f"--set {pair}: write it as key=value, for example --set lr=1e-4")
+            raise UserError(f"--set {pair[:_SHOWN]}: write it as key=value, for example --set lr=1e-4")
         values[key.strip()] = value.strip()
     return values
 
@@ -325,18 +328,27 @@ def read_saved_config(path: str) -> tuple[Config, dict]:
     return load_config(path), found if isinstance(found, dict) else {}
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, and no deeper than settings are: PyYAML's time grows with the square of the depth."""
+
+    def fetch_flow_collection_start(self, TokenClass):
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError(f"brackets are nested more than {_DEEPEST} deep")
+        super().fetch_flow_collection_start(TokenClass)
+
+
 def _read_yaml(path: str | None) -> dict:
     if path is None:
         return {}
     try:
         with open(path, encoding="utf-8-sig") as file:
-            values = yaml.safe_load(file) or {}
+            values = yaml.load(file, _Loader) or {}  # a SafeLoader
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}; "
                         "the ones that come with the project are in configs/") from error
     # What stands for a date, a number or a set raises what Python's own types raise; nesting has an end, too.
     except Exception as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+        raise UserError(f"{path} is not valid YAML: {brief(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
     return values
@@ -398,7 +410,7 @@ def _converted(value, wanted):
     if isinstance(value, str):
         try:
             # YAML 1.1 takes "1e-4" for a string, so numbers are read by Python.
-            value = wanted(value) if wanted is not bool else yaml.safe_load(value)
+            value = wanted(value) if wanted is not bool else yaml.load(value, _Loader)
         except Exception:  # as in _read_yaml
             return value
     if wanted is float and type(value) is int:

@@ -178,7 +178,7 @@ def _logging() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stops_raise() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does: with everything saved."""
+    """SIGTERM ends the program as Ctrl-C does: with everything saved. Where Ctrl-C is ignored it stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -188,6 +188,8 @@ def _stops_raise() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in _STOPS}
     signal.signal(signal.SIGTERM, stop)
+    if before[signal.SIGINT] is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

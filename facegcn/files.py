@@ -34,7 +34,7 @@ _NPZ_LIMIT = 64 << 30  # bytes an .npz may unpack to; a larger one is a mistake 
 _NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, constant arrays come near it
 _KINDS = "biufUS"  # numbers and text, as NumPy calls them; dates, complex numbers and records are in no file of ours
 _NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
-_REASON = 200  # signs of an error's own words that are passed on
+_REASON = 300  # signs of an error's own words that are passed on
 _DIGITS = 12  # hexadecimal, of a key
 _PARTIAL = ".partial-"  # begins the names of files that are being written
 _LEFTOVER = re.compile(re.escape(_PARTIAL) + r"([0-9a-f]+)-(\d+)-")
@@ -232,9 +232,20 @@ def read_npz(path: str, names=None) -> dict[str, np.ndarray]:
         raise BrokenFile(path, f"lacks the arrays {', '.join(missing)}")
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in (headers if names is None else names)}
+            return {name: _native(data[name]) for name in (headers if names is None else names)}
     except Exception as error:
         raise _no_npz(path, error) from error
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in this machine's byte order, the only one that most libraries take."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def finite_as_float32(array: np.ndarray) -> bool:
+    """Whether all numbers of an array are finite in single precision."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.astype(np.float32, copy=False)).all())
 
 
 def npz_headers(path: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -275,7 +286,13 @@ def _npy_header(path, archive, entry):
 def _no_npz(path: str, error: Exception) -> BrokenFile:
     """For whatever was raised: zip, zlib, lzma, tokenizer and NumPy each have their own ways to give up, some with
     all that they could not read."""
-    return BrokenFile(path, f"is no whole .npz of arrays: {str(error)[:_REASON]}")
+    return BrokenFile(path, f"is no whole .npz of arrays: {brief(error)}")
+
+
+def brief(error: Exception) -> str:
+    """An error's own words for a message; some libraries say all that they could not read."""
+    text = str(error)
+    return text if len(text) <= _REASON else f"{text[:_REASON]}..."
 
 
 def kept_npz(path: str, names, make: Callable[[], Mapping[str, np.ndarray]], what: str,

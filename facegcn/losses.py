@@ -2,6 +2,10 @@
 
 Letters: B images, N vertices, H W pixels. All colours are in [-1, 1]. Two sets: ``released`` is
 what the released code trains, ``paper`` trains the pixel loss as well and takes L2 distances.
+
+Where a step runs on several replicas, a term is that of one replica's part of the batch, and the mean over the replicas
+is the term of the whole batch: what is divided by a number that is counted (pixels of a mask, known values) is divided
+by the mean of all replicas' numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from facegcn import replicas
 from facegcn.report import overlay
 from facegcn.sampling import eroded_mask
 
@@ -174,7 +179,7 @@ def pixel_loss(render, rgba, mask, euclidean: bool = False) -> tf.Tensor:
         distance = tf.sqrt(tf.reduce_sum(tf.square(difference), axis=-1) + _TINY)
     else:
         distance = tf.reduce_sum(tf.abs(difference), axis=-1)
-    return tf.math.divide_no_nan(tf.reduce_sum(distance), tf.reduce_sum(mask))
+    return tf.math.divide_no_nan(tf.reduce_sum(distance), replicas.mean(tf.reduce_sum(mask)))
 
 
 def symmetry_loss(texture, pairs) -> tf.Tensor:
@@ -218,7 +223,7 @@ def truth_loss(texture, truth) -> tf.Tensor:
     truth = tf.cast(truth, tf.float32)
     known = tf.math.is_finite(truth)
     distance = tf.abs(texture - tf.where(known, truth, 0.0)) * tf.cast(known, tf.float32)
-    return tf.reduce_sum(distance) / (tf.reduce_sum(tf.cast(known, tf.float32)) + 1e-6)
+    return tf.reduce_sum(distance) / (replicas.mean(tf.reduce_sum(tf.cast(known, tf.float32))) + 1e-6)
 
 
 def second_view_loss(face_model, texture, truth, second) -> tf.Tensor:
@@ -244,7 +249,8 @@ def second_view_loss(face_model, texture, truth, second) -> tf.Tensor:
     # One picture of the difference: drawing is linear in the colours.
     drawn = face_model.render(geometry["rasterization"], (texture - truth) * 0.5 * light * 0.5 + 0.5)
     weight = drawn[..., 3:] * tf.cast(known, tf.float32)[:, None, None, None]
-    return tf.math.divide_no_nan(tf.reduce_sum(tf.abs(drawn[..., :3]) * weight) * 2.0, 3.0 * tf.reduce_sum(weight))
+    covered = replicas.mean(tf.reduce_sum(weight))
+    return tf.math.divide_no_nan(tf.reduce_sum(tf.abs(drawn[..., :3]) * weight) * 2.0, 3.0 * covered)
 
 
 # ---------------------------------------------------------------- critic

@@ -14,7 +14,7 @@ import numpy as np
 
 from facegcn.blendshapes import ARKIT_NAMES
 from facegcn.errors import BrokenFile, ModelFileError
-from facegcn.files import npz_headers, read_npz
+from facegcn.files import finite_as_float32, npz_headers, read_npz
 from facegcn.landmarks import DENSE_COUNT, FIVE_POINT_LANDMARKS, LANDMARK_COUNT
 
 
@@ -203,9 +203,8 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _check_finite(name, array):
-    with np.errstate(over="ignore"):
-        if not np.isfinite(array.astype(np.float32, copy=False)).all():
-            raise ModelFileError(f"array '{name}' has values that are not finite")
+    if not finite_as_float32(array):
+        raise ModelFileError(f"array '{name}' has values that are not finite")
 
 
 def check_embedding(arrays: Mapping[str, np.ndarray], count: int) -> None:

@@ -222,6 +222,22 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+class OthersRun(RunFolder):
+    """A run folder that another process of the training writes; this one reads it."""
+
+    def save_config(self, config: Config, **found) -> None:
+        """Leaves it to the other process; so do the rest of these."""
+
+    def open_log(self) -> None:
+        """As ``save_config``."""
+
+    def stats(self, **values) -> None:
+        """As ``save_config``."""
+
+    def forget_stats(self, stage: str, step: int) -> None:
+        """As ``save_config``."""
+
+
 class _LogLines(logging.Formatter):
     """Without the empty lines that set messages off from a bar on the terminal."""
 
@@ -233,9 +249,9 @@ class _LogLines(logging.Formatter):
 def _is_kept(line: str, stage: str, step: int) -> bool:
     try:
         values = json.loads(line)
-    except ValueError:
+        return values.get("stage") != stage or values.get("step", 0) <= step
+    except (ValueError, AttributeError, TypeError, RecursionError):  # no JSON, or none that was written here
         return False
-    return values.get("stage") != stage or values.get("step", 0) <= step
 
 
 def _numbered(runs_dir: str) -> list[tuple[int, str, str]]:

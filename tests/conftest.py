@@ -28,13 +28,15 @@ SLOW = {
     "test_api.py": ("reconstruction",),
     "test_app.py": ("small_world", "served"),
     "test_assets_check.py": ("complete",),
-    "test_benchmark.py": ("test_both_training_steps_learn_the_same",
+    "test_benchmark.py": ("test_a_training_has_its_first_step_and_the_others",
+                          "test_both_training_steps_learn_the_same",
                           "test_naive_decimation_keeps_as_many_and_mostly_the_same"),
     "test_benchmark_quality.py": ("test_the_demo_world_is_measured_untrained",),
     "test_bfm.py": ("source", "converted", "test_the_published_index_files_convert_too",
                     "test_a_model_beyond_single_precision_is_refused"),
     "test_blender.py": (),
     "test_demo_face.py": (),
+    "test_devices.py": ("test_a_step_on_two_devices_is_one_step_on_the_whole_batch",),
     "test_detection.py": (),
     "test_export_gltf.py": ("test_a_face_of_27_thousand_vertices_is_written_at_once",),
     "test_blendshapes.py": ("acting", "real", "test_the_real_checkout_has_the_shapes_of_its_files"),
@@ -85,8 +87,8 @@ LONGEST = "test_kill_and_restore.py"
 
 
 def pytest_collection_modifyitems(items):
-    """Marks what ``SLOW`` names; the longest test comes first."""
-    items.sort(key=lambda item: item.path.name != LONGEST)
+    """Marks what ``SLOW`` names. The longest test comes first, then files with slow ones: so workers end together."""
+    items.sort(key=lambda item: (item.path.name != LONGEST, item.path.name not in SLOW))
     for item in items:
         names = SLOW.get(item.path.name)
         if names is not None and (not names or {item.originalname, *item.fixturenames} & set(names)):

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
+from unittest.mock import MagicMock, call
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import skimage.io
 import yaml
 
 from facegcn.app import __main__ as program
-from facegcn.app import workshop
+from facegcn.app import page, workshop
 from facegcn.assets import regressor_errors
 from facegcn.errors import UserError
 from tests.conftest import ROOT
@@ -88,6 +89,39 @@ def test_without_gradio_one_message(monkeypatch, capsys):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     assert program.main(["--port", "0"]) == 2
     assert "error: the page needs gradio, which is not installed here: pip install gradio" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- with a stand-in for gradio
+def refused(photo, *_):
+    raise UserError("no face was found")
+
+
+def broken(photo, *_):
+    raise ZeroDivisionError("a secret")
+
+
+def done(photo, world, texture, views, rig, progress):
+    progress(0.5, "half")
+    return workshop.Result([("a.png", "A")], {"albedo": "plain.glb", "lit": "lit.glb"}, "all.zip",
+                           f"Done: {world} {texture} {views} {rig}")
+
+
+@pytest.mark.parametrize("work, photo, words", [
+    (done, "me.png", "Done: demo 2048 False True"), (done, None, "No photo yet"),
+    (refused, "me.png", "cannot be used:** no face was found"), (broken, "me.png", "not by your mistake")])
+def test_the_page_shows_what_became_of_a_photo(work, photo, words, caplog):
+    gradio, progress = MagicMock(), MagicMock()
+    assert page.build(gradio, work) is gradio.Blocks.return_value.__enter__.return_value.queue.return_value
+    reconstruct = gradio.Button.return_value.click.return_value.then.call_args.args[0]
+    gradio.DownloadButton.reset_mock()
+    said, _, model, pictures, models = reconstruct(photo, "demo", 2048, False, True, "in the photo's light", progress)
+    assert words in said and "secret" not in said and ("secret" in caplog.text) == (work is broken)
+    good = words.startswith("Done")
+    gradio.DownloadButton.assert_called_once_with(value="all.zip" if good else None, interactive=good)
+    assert (model, pictures, len(models)) == (("lit.glb", [("a.png", "A")], 2) if good else (None, [], 0))
+    assert progress.call_args_list == ([call(0.5, desc="half")] if good else [])
+    change = gradio.Radio.return_value.change.call_args.args[0]
+    assert change("without light", models) == ("plain.glb" if good else None)
 
 
 # ---------------------------------------------------------------- with gradio

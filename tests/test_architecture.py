@@ -25,7 +25,7 @@ ARROWS = {
     "training": {"networks", "photos", "portraits"},
     "assets": {"demo", "identity", "mesh", "networks", "photos", "portraits"},
     "reconstruction": {"export", "identity", "photos", "texture", "training"},
-    "benchmark": {"backends", "mesh", "photos", "portraits", "reconstruction"},
+    "benchmark": {"backends", "mesh", "photos", "portraits", "reconstruction", "training"},
     "api": {"assets", "backends", "photos", "reconstruction", "texture"},
     "app": {"api", "photos", "reconstruction"},
 }

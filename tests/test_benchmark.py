@@ -1,19 +1,23 @@
 """The benchmark times what is shipped, its references do the same work, and its table is printed."""
 
 import json
+import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 import mesh_sampling
 import model
 from facegcn.benchmark import __main__ as benchmark
 from facegcn.benchmark import references, rows
-from facegcn.benchmark.rows import drawing, growth, packing, steps, timing
+from facegcn.benchmark.rows import drawing, growth, packing, photos, step_growth, steps, timing
 from facegcn.config import load_config
+from facegcn.errors import UserError
 from facegcn.face_model import FaceModel
 from facegcn.graph import ChebConv, MeshPool
 from facegcn.mesh.decimation import decimate
@@ -110,7 +114,7 @@ def test_what_is_timed_is_what_is_shipped(monkeypatch):
     """The root modules' own functions, with the options of the demo world and of the paper."""
     parts, built = benchmark.parts(), []
     assert parts == (mesh_sampling.generate_transform_matrices, mesh_sampling.adjacency,
-                     mesh_sampling.graph_laplacian, model.build_texture_network)
+                     mesh_sampling.graph_laplacian, model.build_texture_network, model.build_critic)
 
     def network(**options):
         built.append(parts.network(**options))
@@ -158,6 +162,12 @@ def test_every_name_has_its_function(name):
     assert callable(rows.rows_function(name))
 
 
+@pytest.mark.parametrize("name", ["training_resnet", pytest.param("training_gan", marks=pytest.mark.long)])
+def test_a_training_has_its_first_step_and_the_others(name):
+    first, step = rows.rows_function(name)(TINY, benchmark.parts())
+    assert first.ours > step.ours > 0 and first.naive is step.naive is None
+
+
 @pytest.mark.parametrize("name", ["rasterize", "laplacian", "hierarchy", "packing", "growth"])
 def test_rows_have_times(name):
     found = rows.rows_function(name)(TINY, benchmark.parts())
@@ -171,6 +181,24 @@ def test_growth_is_a_line_through_the_times(rng):
     np.testing.assert_allclose(fit, [2e-3, 3e-8, 5e-9], rtol=1e-6)
     np.testing.assert_allclose(line, times, rtol=1e-6)
     assert (growth.linear_fit(work, work @ [3e-8, 5e-9] - 1e-5 * work[:, 1].min())[0] >= 0).all()
+
+
+def test_operations_of_a_step_are_counted():
+    embedding = keras.Input((5,))
+    vertices = keras.layers.Reshape((8, 3))(keras.layers.Dense(24)(embedding))
+    network = keras.Model(embedding, ChebConv(2, scipy.sparse.identity(8), order=2)(vertices))
+    dense, graph, sparse = 5 * 24, 8 * (3 * 2) * 2, 8 * 7 * (3 * 2)
+    assert step_growth.step_operations(network, 4) == (3 * 2 * 4 * (dense + graph + sparse), 5 * 24 + 24 + 12 + 2)
+
+
+def test_step_growth_changes_one_thing_at_a_time(monkeypatch):
+    seen = []
+    monkeypatch.setattr(step_growth, "_measure", lambda sizes, wide, parts: seen.append(
+        (sizes.vertices, sizes.pixels, sizes.batch, wide)))
+    step_growth.step_growth_rows(timing.Sizes(vertices=1000, pixels=64), None)
+    middle = (500, 64, 4, False)
+    assert len(set(seen)) == len(seen) and middle in seen
+    assert all(sum(a != b for a, b in zip(scene, middle)) <= 1 for scene in seen)
 
 
 def test_growth_takes_the_sizes_of_the_documentation(monkeypatch):
@@ -209,3 +237,22 @@ def test_bad_arguments_are_named(capsys, arguments, word):
     with pytest.raises(SystemExit) as stopped:
         benchmark.main(arguments)
     assert stopped.value.code == 2 and word in capsys.readouterr().err
+
+
+def test_test_mode_is_timed_in_a_process_of_its_own(tmp_path, monkeypatch):
+    """A stand-in that writes its first result after some time, and its second after some more."""
+    out = tmp_path / "out"
+    words = (f"import os, time\nos.makedirs({str(out)!r})\n"
+             f"for name in 'ab':\n time.sleep(0.3)\n for ending in ('_input.png', '.npz'):\n"
+             f"  open(os.path.join({str(out)!r}, name + ending), 'w').close()\n")
+    first, whole = photos.seconds_of([sys.executable, "-c", words], str(out))
+    assert 0.3 <= first < whole - 0.25
+    with pytest.raises(UserError, match="code 3: no weights"):
+        photos.seconds_of([sys.executable, "-c", "print('no weights'); raise SystemExit(3)"], str(tmp_path / "none"))
+    photos.make_photos(str(tmp_path / "in"), 3, 64)
+    assert len({file.read_bytes() for file in (tmp_path / "in").iterdir()}) == 3
+    monkeypatch.setattr(photos, "seconds_of", lambda command, output: os.makedirs(output) or [
+        open(os.path.join(output, f"{name}{ending}"), "w").close() for name in "abcd"
+        for ending in ("_input.png", ".npz")] and (3.0, 8.0))
+    each, start = photos.photos_rows(timing.Sizes(config="c.yaml", photos=str(tmp_path / "in")), None)
+    assert each.ours == 2.0 and "0.50 a second" in each.work and start.ours == 3.0

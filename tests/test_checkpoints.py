@@ -245,7 +245,8 @@ def test_a_stopped_training_is_saved_after_the_step(asked_at, expected):
     assert checkpoints.at == expected and int(model.count) == asked_at
 
 
-def test_who_is_stopped_in_a_validation_loses_one_step():
+@pytest.mark.parametrize(("moment", "expected"), [("on_test_batch_end", [3]), ("on_epoch_end", [3, 4])])
+def test_who_is_stopped_in_a_validation_loses_one_step_and_behind_it_none(moment, expected):
     class Validated(Counting):
         def test_step(self, data):
             return {"total": 0.0}
@@ -254,13 +255,26 @@ def test_who_is_stopped_in_a_validation_loses_one_step():
     model.compile()
     data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32))
     with StopRequest() as stop:
-        ask = keras.callbacks.LambdaCallback(
-            on_test_batch_end=lambda batch, logs=None: os.kill(os.getpid(), signal.SIGTERM))
+        ask = keras.callbacks.LambdaCallback(**{moment: lambda number, logs=None: os.kill(os.getpid(), signal.SIGTERM)})
         log = callbacks.StatsLog(lambda **_: None, "render", 4, checkpoints.state)
         with pytest.raises(Terminated):
-            model.fit(data.repeat(), steps_per_epoch=4, verbose=0, shuffle=False, validation_data=data.repeat(5),
-                      callbacks=[log, callbacks.SaveCheckpoints(checkpoints, stop), ask])
-    assert checkpoints.at == [3] and checkpoints.state.step == 4
+            model.fit(data.repeat(), steps_per_epoch=4, epochs=2, verbose=0, shuffle=False,
+                      validation_data=data.repeat(5),
+                      callbacks=[log, ask, callbacks.SaveCheckpoints(checkpoints, stop)])
+        stop._request = None
+    assert checkpoints.at == expected and checkpoints.state.step == 4
+
+
+def test_a_stop_between_two_fits_does_not_wait_for_the_next_one_to_compile():
+    checkpoints, model = Saved(), Counting()
+    model.compile()
+    with pytest.raises(Terminated), StopRequest() as stop:
+        saving = callbacks.SaveCheckpoints(checkpoints, stop)
+        stop.awaited = True  # as a fit leaves it
+        signal.raise_signal(signal.SIGTERM)
+        model.fit(tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat(), steps_per_epoch=2,
+                  verbose=0, shuffle=False, callbacks=[saving])
+    assert int(model.count) == 0 and checkpoints.at == []
 
 
 def test_long_epochs_are_saved_now_and_then():

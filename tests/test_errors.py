@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,30 @@ def test_mistakes_of_ours_keep_their_traceback(error, capsys):
 def test_interruption_says_what_is_kept(error, code, capsys):
     assert guarded(raising(error), interrupted=lambda: "checkpoint ckpt-3 is kept") == code
     assert "stopped; checkpoint ckpt-3 is kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["main.py", "create_bin.py"])
+def test_ctrl_c_while_a_script_imports_shows_no_traceback(script, tmp_path):
+    """Its first import of ours is one that presses Ctrl-C."""
+    (tmp_path / "facegcn.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    shutil.copy(ROOT / script, tmp_path)
+    done = subprocess.run([sys.executable, str(tmp_path / script)], capture_output=True, text=True,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_is_heard_inside_and_ignored_where_it_was():
+    def program():
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert guarded(program) == 130 and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert guarded(program) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_stop_while_the_first_is_told_ends_without_a_word():

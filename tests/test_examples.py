@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from facegcn.backends import record_kernels
 from facegcn.errors import BinFileError
 from facegcn.landmarks import landmark_targets
 from facegcn.photos.buffers import Buffers
@@ -89,6 +90,9 @@ def test_pictures_are_what_tensorflow_makes_of_them_bit_for_bit(tmp_path):
     (found,), = batches(packed.examples([1, 0], ()), 2)
     np.testing.assert_array_equal(found, to_network_range(packed._reader([1, 0])))
     assert found.numpy().min() == -1 and found.numpy().max() == 1
+    interpreted = np.empty(1024, np.float32)
+    record_kernels.to_network_range.py_func(packed._reader([1]).reshape(-1), interpreted)
+    np.testing.assert_array_equal(interpreted, found[0].numpy().ravel())
 
 
 @pytest.mark.parametrize("batch_size, parts", [(6, 2), (6, 3), (5, 2), (2, 3)])

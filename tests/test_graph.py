@@ -121,10 +121,11 @@ def test_without_csr_kernels_the_result_is_the_same(rng, monkeypatch):
     np.testing.assert_allclose(fallback(x), expected, atol=1e-6)
 
 
-def test_sparse_product_sums_duplicates_and_has_the_transposed_gradient(rng):
-    rows, columns = rng.integers(0, 5, 30), rng.integers(0, 7, 30)
-    matrix = sp.coo_matrix((rng.normal(size=30), (rows, columns)), shape=(5, 7))
-    x = tf.constant(rng.normal(size=(7, 4)), tf.float32)
+@pytest.mark.parametrize("width", [7, 5])
+def test_sparse_product_sums_duplicates_and_has_the_transposed_gradient(rng, width):
+    rows, columns = rng.integers(0, 5, 30), rng.integers(0, width, 30)
+    matrix = sp.coo_matrix((rng.normal(size=30), (rows, columns)), shape=(5, width))
+    x = tf.constant(rng.normal(size=(width, 4)), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = SparseProduct(matrix)(x)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numba.core.dispatcher import Dispatcher
 
 from facegcn import geometry, rasterizer
-from facegcn.backends import baking_kernel, texture_kernels
+from facegcn.backends import baking_kernel, record_kernels, sparse_kernels, texture_kernels
 from facegcn.backends.row_gathers import gather_rows
 from facegcn.graph import ChebyshevSeries
 from facegcn.mesh import closest_point, decimation
@@ -114,6 +114,31 @@ def test_graph_convolution(interpreted, rng, widths):
 
     for found, wanted in zip(*interpreted(run)):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("less", [False, True])
+def test_sparse_products(interpreted, rng, less):
+    """Rows without entries, and rows longer than the table is wide."""
+    matrix = sp.csr_matrix(np.float32(rng.normal(size=(9, 14)) * (rng.random((9, 14)) < np.linspace(0, 1, 9)[:, None])))
+    table, x = sparse_kernels.table(matrix), rng.normal(size=(14, 3)).astype(np.float32)
+    taken = np.ones((9, 3), np.float32) if less else None
+    compiled, plain = interpreted(lambda: sparse_kernels.multiply(table, x, taken))
+    np.testing.assert_allclose(compiled, matrix @ x - float(less), atol=1e-5)
+    np.testing.assert_allclose(plain, compiled, atol=1e-5)
+
+
+def test_records_in_network_range(interpreted, rng):
+    rgba = rng.integers(0, 256, 4 * 50).astype(np.uint8)
+
+    def run():
+        found = np.empty(rgba.shape, np.float32)
+        record_kernels.to_network_range(rgba, found)
+        return found
+
+    compiled, plain = interpreted(run)
+    np.testing.assert_array_equal(compiled, plain)
+    np.testing.assert_allclose(compiled.reshape(-1, 4) * (127.5, 127.5, 127.5, 255) + (127.5, 127.5, 127.5, 0),
+                               rgba.reshape(-1, 4), atol=1e-4)
 
 
 def test_portraits(interpreted):

@@ -62,6 +62,22 @@ def test_derivatives_equal_finite_differences(plain):
         np.testing.assert_allclose(found[..., k], wanted, rtol=1e-6, atol=1e-6)
 
 
+def test_a_similarity_is_its_turn_and_scale(rng):
+    points, share = rng.normal(size=(9, 2)), rng.random(9)
+    turn = 1.7 * np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+    np.testing.assert_allclose(landmark_fitting._similarity(points, points @ turn.T, share), turn, atol=1e-12)
+
+
+def test_an_affine_camera_finds_the_pose_but_for_perspective(plain):
+    _, fitter = plain
+    pose = np.array([0.15, -0.4, 0.3, 0.35, -0.25, 0.6])
+    shape = fitter.shape(np.zeros(fitter.unknowns)) + (0.2, 0.1, 0.3)  # off the origin, as some points of a face are
+    pixels = project(shape, np.zeros((len(shape), 3, 0)), pose, False)[0]
+    found = landmark_fitting._affine_pose(shape, pixels, np.ones(len(shape)))
+    np.testing.assert_allclose(found[:5], pose[:5], atol=0.06)
+    assert found[5] == pytest.approx(pose[5], abs=0.5), "of the ten decimetres to the camera"
+
+
 def test_the_most_likely_face_is_that_of_an_oracle_with_the_full_covariance():
     """scipy's dense least squares on errors whitened by the Cholesky factor of the whole 2M x 2M covariance."""
     model = embedded(noise=0.8, shared=0.7, bias=1.5)
@@ -230,6 +246,13 @@ def test_a_prior_that_is_certain_is_kept(plain):
     fit = fitter.fit(points, prior_mean=wanted, prior_precision=fitter.prior(identity=1e9))
     np.testing.assert_allclose(fit.id, wanted[:, :6], atol=1e-3)
     assert np.abs(fit.exp - model.split(coeff).exp).mean() < 1.5
+
+
+def test_the_usual_prior_is_standard_normal_shapes_and_a_wide_pose(plain):
+    _, fitter = plain
+    sizes = fitter.fit(np.full((1, DENSE_COUNT, 2), np.nan)).sizes
+    np.testing.assert_allclose(fitter.prior(), [1.0] * sum(sizes) + [1 / 0.6 ** 2] * 6)
+    np.testing.assert_allclose(fitter.prior(2.0, 3.0)[:-6], [2.0] * sizes[0] + [3.0] * sizes[1])
 
 
 def test_shapes_are_checked(plain):

@@ -1,5 +1,6 @@
 """The packed file and the one beside it: format, damage, splits, points, the released layout, reading speed."""
 
+import ctypes
 import gc
 import os
 import shutil
@@ -377,6 +378,22 @@ def test_released_layout_becomes_the_same_levels(tmp_path, rng):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BinFileError, match="pipe"):
         released_layout.open_legacy(str(tmp_path / "pipe"), 8)
+
+
+def test_a_system_that_gives_a_few_bytes_at_a_time_is_asked_again(packed, monkeypatch):
+    """The compiled loop as plain Python; also what it says of a file that ends too early."""
+    path, _, images = packed
+    with open(path, "rb") as file:
+        def pread(handle, place, size, offset):
+            found = os.pread(handle, min(size, 7), offset)
+            ctypes.memmove(place, found, len(found))
+            return len(found)
+        monkeypatch.setattr(packed_file.record_kernels, "_pread", pread)
+        out, offsets = np.zeros((3, 120), np.uint8), 64 + 120 * np.array([39, 5, 40])
+        rows = np.array([2, 0, 1])
+        assert packed_file.record_kernels.fetch.py_func(file.fileno(), offsets, rows, out) == 2
+    np.testing.assert_array_equal(out.reshape(3, 6, 5, 4)[[2, 0]], images[[39, 5]])
+    assert not out[1].any()
 
 
 def test_many_images_are_one_call_and_tried_once(packed, monkeypatch):

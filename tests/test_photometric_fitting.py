@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from facegcn import camera, geometry, landmark_fitting, lighting, photometric_fitting, rasterizer
+from facegcn import camera, geometry, landmark_fitting, lighting, photometric_fitting, rasterizer, sampling
 from facegcn.landmark_fitting import LandmarkFitter, parameter_columns
 from facegcn.photometric_fitting import SIZE, LightPrior, PhotometricFitter
-from facegcn.photometric_terms import ColorTerms, between_pixels, harmonics
+from facegcn.photometric_terms import ColorTerms, between_pixels, facing, harmonics
 from facegcn.surface_points import target_points
 from tests.faces import half_ellipsoid
 
@@ -90,6 +90,23 @@ def test_harmonics_are_the_pipelines_and_their_derivatives_right(rng):
         np.testing.assert_allclose(slopes[..., axis], wanted, atol=1e-8)
 
 
+def test_facing_is_the_cosine_of_the_angle_to_the_camera():
+    """The camera stands at (0, 0, 10)."""
+    world = np.float32([[0, 0, 1], [3, 0, 6], [3, 0, 6], [0, -5, 10]])
+    normals = np.float32([[0, 0, 1], [0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    np.testing.assert_allclose(facing(world, normals), [1.0, 0.8, 0.6, -1.0], atol=1e-6)
+
+
+def test_what_the_basis_lacks_is_added_to_the_albedo(model):
+    terms = ColorTerms(model, np.arange(0, model.vertex_count, 50), SIZE)
+    u, rows = np.zeros(terms.unknowns), np.arange(0, len(terms.chosen), 2)
+    place, photo = terms.place(u), np.zeros((len(rows), 3), np.float32)
+    beyond = np.random.default_rng(0).uniform(-0.2, 0.2, (len(terms.chosen), 3)).astype(np.float32)
+    plain, changed = terms.errors(u, place, rows, photo), terms.errors(u, place, rows, photo, beyond)
+    np.testing.assert_allclose(changed[1], plain[1] + beyond[rows], atol=1e-6)
+    np.testing.assert_allclose(changed[0], plain[0] + beyond[rows] * plain[4], atol=1e-6)
+
+
 def test_values_between_pixels(rng):
     image = rng.random((5, 7, 2)).astype(np.float32)
     centres = np.float32([[0.5, 0.5], [6.5, 4.5], [3.5, 2.5]])
@@ -154,6 +171,44 @@ def test_photo_layers_hold_the_derivatives_of_a_smooth_photo():
     layers = photometric_fitting.Layers(rgba).blurred(1.0)[8:-8, 8:-8]
     for found, wanted in zip((layers[..., :3], layers[..., 3:6], layers[..., 6:9]), (colors, along_x, along_y)):
         np.testing.assert_allclose(found, wanted[8:-8, 8:-8], atol=0.03 * np.abs(wanted).max())
+
+
+def test_vertices_are_seen_as_the_pipeline_sees_them(model):
+    """A crumpled surface, most of which lies behind another part of it or beyond the picture."""
+    rng = np.random.default_rng(0)
+    world = np.float32(model.mean_shape * (1.3, 1.3, 0) + rng.normal(0, 0.5, model.mean_shape.shape) * (0.1, 0.1, 1))
+    drawn = rasterizer.rasterize(camera.clip_coordinates(world[None], SIZE, SIZE), model.triangles, SIZE, SIZE)
+    wanted = sampling.depth_visible(world[None], camera.project(world[None]), model.triangles, drawn)[0].numpy() > 0
+    found = PhotometricFitter(model, LIGHT)._visible(world)
+    assert 0.1 < wanted.mean() < 0.9 and np.mean(found != wanted) < 0.005
+
+
+def test_areas_are_those_of_the_triangles_as_the_camera_sees_them(model, rng):
+    world, towards = model.mean_shape + 0.1 * rng.normal(size=model.mean_shape.shape), rng.uniform(-1, 1, len(
+        model.mean_shape))
+    wanted = np.zeros(len(world))
+    for triangle in model.triangles:
+        a, b, c = world[triangle]
+        wanted[triangle] += np.linalg.norm(np.cross(b - a, c - a))
+    wanted *= np.maximum(towards, 0)
+    found = PhotometricFitter(model, LIGHT)._areas(world, towards)
+    np.testing.assert_allclose(found / found.sum(), wanted / wanted.sum(), rtol=1e-5)
+
+
+def test_what_a_photo_has_beyond_the_basis_is_found(model):
+    """Skin that is 0.06 brighter than the model's, under a known light."""
+    coeff, fitter = faces(model, 1), PhotometricFitter(model, LIGHT)
+    brighter = dataclasses.replace(model, mean_albedo=model.mean_albedo + np.float32(0.06 * 255))
+    u, layers = coeff[0, fitter.columns].astype(np.float64), photometric_fitting.Layers(photos(brighter, coeff)[0])
+    found, weights = fitter.beyond(u, layers, 1.0, fitter.visible(u))
+    seen, place = np.flatnonzero(weights), fitter._terms.place(u)
+    assert len(seen) > 200 and not found[weights == 0].any()
+    assert np.median(found[seen]) == pytest.approx(0.06, abs=0.01)
+    light = fitter._terms.errors(u, place, seen, np.zeros((len(seen), 3), np.float32))[-1]
+    errors = found[seen] * np.maximum(light, 0.1)
+    wanted = light.clip(0).mean(axis=1) ** 2 * place["facing"][seen] / (
+        1 + (errors ** 2).mean(axis=1) / (3.0 * 0.05) ** 2) ** 2
+    np.testing.assert_allclose(weights[seen], wanted, rtol=1e-4)
 
 
 # ---------------------------------------------------------------- known faces

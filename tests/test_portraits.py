@@ -401,7 +401,13 @@ def test_a_damaged_portrait_is_made_anew_and_said(world, caplog, name):
             assert file.read() == whole
 
 
-def test_packed_made_portraits_are_kept_by_all_they_depend_on(face, world):
+@pytest.fixture
+def no_networks(monkeypatch):
+    """Dense landmarks are not looked for, where they do not matter: it takes a tenth of a second a picture."""
+    monkeypatch.setattr("facegcn.photos.alignment.dense_of_crop", lambda rgba, points=None: None)
+
+
+def test_packed_made_portraits_are_kept_by_all_they_depend_on(face, world, no_networks):
     first = worlds.pack_made_portraits(world, face)
     assert first.truth.shape == (2, face.vertex_count, 3) and first.truth_row.tolist() == [0, 1]
     stamp = _stamps([first.path])
@@ -415,7 +421,7 @@ def test_packed_made_portraits_are_kept_by_all_they_depend_on(face, world):
 
 @pytest.mark.parametrize("ending, damage", [(".bin", "cut"), (".bin", "flip"), (".records.npz", "cut"),
                                             (".truth.npz", "cut"), (".truth.npz", "gone"), (".records.npz", "gone")])
-def test_damaged_packed_portraits_are_made_anew_and_said(face, world, caplog, ending, damage):
+def test_damaged_packed_portraits_are_made_anew_and_said(face, world, no_networks, caplog, ending, damage):
     first = worlds.pack_made_portraits(world, face)
     pixels, truth = first.photos([0, 1]).numpy(), first.truth
     path = first.path.removesuffix(".bin") + ending

@@ -14,7 +14,7 @@ from PIL import Image
 
 from facegcn.errors import BrokenFile, UserError
 from facegcn.files import read_npz, write_npz
-from facegcn.reconstruction import report_pictures
+from facegcn.reconstruction import report_page, report_pictures
 from facegcn.reconstruction.report_faces import FacePacker, read_face
 from facegcn.reconstruction.report_page import write_report
 from tests.results_folder import EXPRESSIONS, face, layout, model, write_results
@@ -155,6 +155,27 @@ def test_what_faces_share_is_there_once(page, made):
     np.testing.assert_array_equal(np.frombuffer(data, "<u4", count), known["texture_vertices"])
     uv = np.frombuffer(data, "<u2", offset=4 * count + 4 * known["texture_triangles"].size).reshape(-1, 2)
     np.testing.assert_allclose(uv / 65535, known["texture_uv"], atol=1e-5)
+
+
+def test_what_was_kept_while_writing_makes_the_page_that_the_files_make(made, tmp_path):
+    """One photo's pictures and face were kept, the other's files are read: the same page, what they share first."""
+    write_results(tmp_path, made, ["a", "b"], textured=True)
+    wanted = Page(write_report(str(tmp_path), made))
+    kept = report_page.kept_faces(str(tmp_path), made, 2)
+    pictures = {}
+    for kind in report_pictures.PICTURES:
+        if (tmp_path / f"b_{kind}.png").exists():
+            with Image.open(tmp_path / f"b_{kind}.png") as image:
+                pictures[kind] = np.asarray(image)
+            (tmp_path / f"b_{kind}.png").write_bytes(b"not read")
+    kept.add("b", pictures, read_npz(str(tmp_path / "b.npz")))
+    (tmp_path / "b.npz").write_bytes(b"not read")
+    found = Page(write_report(str(tmp_path), made, kept=kept))
+    assert [image["src"] for image in found.all("img")] == [image["src"] for image in wanted.all("img")]
+    assert found.data() == wanted.data()
+    order = [attrs["id"] for _, attrs, _ in found.raw if attrs.get("type") == "application/json"]
+    assert order[-2:] == ["face-0", "face-1"] and len(order) > 3
+    assert report_page.kept_faces(str(tmp_path), made, report_page.LARGEST + 1) is None
 
 
 def test_expressions_keep_the_corners_that_move(page, made):

@@ -169,6 +169,19 @@ def test_gaps_are_filled(model, baker):
     assert gaps.any() and (found.albedo[gaps].max(axis=1) > 50).all()
 
 
+@pytest.mark.parametrize("mask", [
+    np.ones((CROP, CROP), bool), np.pad(np.ones((20, 12), np.uint8) * 255, ((30, 14), (9, 43))),
+    np.zeros((CROP, CROP), bool)])
+def test_trust_is_looked_for_where_the_face_is_only(model, monkeypatch, mask):
+    """As if all of the picture were looked at."""
+    front = seen.front_depth(model.mean_shape - model.mean_shape.mean(axis=0), model.triangles)
+    front[400:600, 480:500] += 0.3  # something stands before it
+    found = seen.trusted(front, mask)
+    monkeypatch.setattr(seen, "_region", lambda good: (slice(None), slice(None)))
+    np.testing.assert_array_equal(found, seen.trusted(front, mask))
+    assert (found.max() == 1.0) == mask.any()
+
+
 @pytest.mark.parametrize("change", [
     {"world": np.zeros((5, 3))}, {"albedo": np.zeros((4, 3))}, {"photo": np.zeros((9, 9, 4), np.uint8)},
     {"photo": np.zeros((9, 9, 3))}, {"mask": np.ones((9, 8), bool)}, {"transform": np.eye(3)}])

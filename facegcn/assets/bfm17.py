@@ -16,7 +16,9 @@ import numpy as np
 from facegcn.assets import bfm_regions
 from facegcn.assets.bfm_files import ALBEDO, EXPRESSION, IDENTITY
 from facegcn.assets.converters import converter_version
+from facegcn.assets.matfile import READ_ERRORS, check_stored
 from facegcn.errors import BrokenFile, ModelFileError, UserError, log
+from facegcn.files import brief
 from facegcn.landmarks import LANDMARK_COUNT
 from facegcn.morphable import MorphableModel
 
@@ -68,7 +70,7 @@ def read_landmarks(path: str, vertices: int) -> np.ndarray:
         with open(path, encoding="utf-8") as file:
             numbers = [int(word) for line in file for word in line.split("#")[0].replace(",", " ").split()]
     except (OSError, ValueError) as error:
-        raise UserError(f"--landmarks {path}: cannot be read as whole numbers: {error}") from error
+        raise UserError(f"--landmarks {path}: cannot be read as whole numbers: {brief(error)}") from error
     if len(numbers) != LANDMARK_COUNT:
         raise UserError(f"--landmarks {path}: has {len(numbers)} numbers, expected {LANDMARK_COUNT} (iBUG order)")
     if not 0 <= min(numbers) <= max(numbers) < vertices:
@@ -85,7 +87,7 @@ def _arrays(path):
             offset, exp_basis = _part(file, path, "expression", EXPRESSION, len(mean))
             tone, albedo_basis = _part(file, path, "color", ALBEDO, len(mean))
             cells = _dataset(file, path, "shape/representer/cells")
-    except OSError as error:
+    except READ_ERRORS as error:
         raise BrokenFile(path, f"is no whole HDF5 file: {error}") from error
     cells = cells.T if cells.ndim == 2 and cells.shape[0] == 3 else cells
     if cells.ndim != 2 or cells.shape[1] != 3 or cells.dtype.kind not in "iu":
@@ -117,6 +119,7 @@ def _dataset(file, path, name):
     if name not in file or not isinstance(file[name], h5py.Dataset):
         raise BrokenFile(path, f"lacks the array '{name}'; expected shape/model, color/model and expression/model, "
                                "each with mean, pcaBasis and pcaVariance, and shape/representer/cells")
+    check_stored(path, name, file[name])
     values = file[name][()]
     if np.asarray(values).dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise BrokenFile(path, f"'{name}' must hold finite numbers")

@@ -14,6 +14,7 @@ import numpy as np
 
 from facegcn.assets.matfile import ArraySpec, AtLeast, check_arrays
 from facegcn.errors import BrokenFile
+from facegcn.files import brief
 from facegcn.landmarks import LANDMARK_COUNT
 
 FULL_VERTICES = 53490  # BFM09 [Paysan et al. 2009]
@@ -132,7 +133,7 @@ def read_deviations(path: str) -> np.ndarray:
         with open(path, encoding="utf-8") as file:
             values = np.array([float(word) for word in file.read().split()])
     except ValueError as error:
-        raise BrokenFile(path, f"must hold numbers between spaces: {error}") from error
+        raise BrokenFile(path, f"must hold numbers between spaces: {brief(error)}") from error
     if len(values) < EXPRESSION or not np.isfinite(values).all() or values.min() <= 0:
         raise BrokenFile(path, f"must hold {EXPRESSION} or more standard deviations above 0 (79 in the published "
                                f"file), has {len(values)}")
@@ -155,7 +156,7 @@ def read_symmetry_list(path: str) -> np.ndarray:
                         raise ValueError(f"line {number} is '{line.strip()}'")
                     rows.append([int(word) for word in words])
     except ValueError as error:
-        raise BrokenFile(path, f"must hold two vertex numbers a line: {error}") from error
+        raise BrokenFile(path, f"must hold two vertex numbers a line: {brief(error)}") from error
     if not rows:
         raise BrokenFile(path, "is empty; expected two vertex numbers a line")
     rows = np.array(rows)

@@ -111,6 +111,8 @@ def _read_measured(path, index):
         raise UserError(f"--albedo {path} must be an .npz with the arrays 'mean' and 'basis': {error}") from error
     if mean.ndim != 2 or basis.ndim != 3 or mean.shape[1] != 3 or basis.shape[:2] != mean.shape:
         raise UserError(f"--albedo {path}: mean {mean.shape} and basis {basis.shape} should be (n, 3) and (n, 3, K)")
+    if not basis.shape[2] or not (np.isfinite(mean).all() and np.isfinite(basis).all()):
+        raise UserError(f"--albedo {path}: mean and basis must be finite, and have a component")
     if index.max() >= len(mean):
         raise UserError(f"--albedo {path} has colours for {len(mean)} vertices; this region needs {index.max() + 1}")
     basis[..., 0] *= _TONE_SHARE

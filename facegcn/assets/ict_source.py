@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facegcn.errors import BrokenFile, UserError, log
-from facegcn.files import read_npz
+from facegcn.files import brief, read_npz
 
 WHERE_FROM = "clone https://github.com/ICT-VGL/ICT-FaceKit (MIT licence) and give its folder as --source"
 IDENTITIES, EXPRESSIONS = 100, 53  # in a complete checkout
@@ -176,7 +176,8 @@ def _read_json(path):
         if len(landmarks) == 68 and names and set(map(type, landmarks)) == {int} and set(map(type, names)) == {str}:
             return facts
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as ICT-FaceKit's index file ({error!r}); {WHERE_FROM}") from error
+        raise UserError(f"{path} cannot be read as ICT-FaceKit's index file ({type(error).__name__} {brief(error)}); "
+                        f"{WHERE_FROM}") from error
     raise UserError(f"{path} must list 68 landmarks and the expressions; {WHERE_FROM}")
 
 
@@ -267,6 +268,22 @@ def _select(vertices, faces, layout):
 
 
 # -------------------------------------------------------------------- extract
+def _check_array(path, name, array, shape):
+    """Raises UserError where an array is not of a shape, None = any length, or no numbers that can be."""
+    if array.ndim != len(shape) or any(want not in (None, have) for have, want in zip(array.shape, shape)):
+        expected = ", ".join("any" if want is None else str(want) for want in shape)
+        raise UserError(f"{path}: array '{name}' has shape {array.shape}, expected ({expected})")
+    if name == "expression_names":
+        good = array.dtype.kind == "U"
+    elif name == "uv":  # there may be none at the eyes
+        good = array.dtype.kind == "f"
+    else:
+        good = array.dtype.kind in "biuf" and (np.abs(array.astype(np.float64)) < _FARTHEST).all()
+    if not good:
+        raise UserError(f"{path}: array '{name}' has values that are not what they should be: {array.dtype}, or not "
+                        "finite")
+
+
 def read_extract(path: str) -> IctSource:
     """Reads an ``.npz`` with mean, triangles, identity_basis, expression_basis, landmarks68, n_narrow ...
 
@@ -282,14 +299,18 @@ def read_extract(path: str) -> IctSource:
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks the arrays {', '.join(missing)}; {WHERE_FROM}")
+    count, names = arrays["mean"].shape[:1], arrays["expression_names"].shape
+    shapes = {"mean": (*count, 3), "identity_basis": (*count, 3, None), "expression_basis": (*count, 3, *names),
+              "part": count, "uv": (*count, 2), "landmarks68": (68,), "triangles": (None, 3), "n_narrow": (),
+              "expression_names": (None,)}
+    for name, shape in shapes.items():
+        if name in arrays:
+            _check_array(path, name, arrays[name], shape)
     count = len(arrays["mean"])
-    for name, shape in (("mean", (count, 3)), ("identity_basis", (count, 3)), ("expression_basis", (count, 3)),
-                        ("part", (count,)), ("uv", (count, 2)), ("landmarks68", (68,))):
-        if name in arrays and arrays[name].shape[:len(shape)] != shape:
-            raise UserError(f"{path}: array '{name}' has shape {arrays[name].shape}; its first axes should be "
-                            f"{shape}")
-    for name in ("triangles", "landmarks68"):
-        _check_range(path, name, arrays[name], count)
+    for name, least, most in (("triangles", 0, count - 1), ("landmarks68", 0, count - 1), ("n_narrow", 1, count)):
+        array = arrays[name]
+        if array.dtype.kind not in "iu" or not array.size or not least <= array.min() <= array.max() <= most:
+            raise UserError(f"{path}: array '{name}' must hold whole numbers from {least} to {most}")
     eye = arrays["part"] > 0 if "part" in arrays else np.zeros(count, bool)
     if not eye.any():
         log.warning("warning: this extract has no eyeballs; the model will have holes at the eyes")

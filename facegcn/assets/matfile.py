@@ -31,7 +31,7 @@ _NUMBER_CLASSES = range(6, 16)  # double to uint64
 _COMPLEX = 0x800  # flag
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # by type; int8 to uint64
 #: What SciPy and h5py raise for a file that is damaged.
-_READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, MemoryError, zlib.error,
+READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, MemoryError, zlib.error,
                 struct.error)
 
 
@@ -146,7 +146,7 @@ def _listed(path):
                 return {name: (array.shape[::-1], _matlab_class(array)) for name, array in _hdf5_arrays(file, path)}
         _elements(path)
         return {name: (shape, matlab_class) for name, shape, matlab_class in scipy.io.whosmat(path)}
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise BrokenFile(path, f"is no readable MATLAB file: {error}") from error
 
 
@@ -160,7 +160,7 @@ def _loaded(path, names):
                 return {name: array[()].T for name, array in _hdf5_arrays(file, path) if name in names}
         _check_elements(path, names)
         arrays = scipy.io.loadmat(path, variable_names=names)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise BrokenFile(path, f"cannot be read to its end ({error}); copy it anew") from error
     return {name: arrays[name] for name in names if name in arrays}
 
@@ -181,18 +181,27 @@ def _hdf5_arrays(file, path):
     """(name, dataset) of the arrays in a version 7.3 file; cells, structures and references are none of ours.
 
     Raises:
-        BrokenFile: an array lies in another file, or says that it is larger than it can be.
+        BrokenFile: as ``check_stored``.
     """
     for name in file:
         array = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
         if not isinstance(array, h5py.Dataset) or array.attrs.get("MATLAB_empty"):
             continue
-        if array.external or array.is_virtual:
-            raise BrokenFile(path, f"array '{name}' lies in another file; save it as one")
-        if array.nbytes > _HDF5_RATIO * os.path.getsize(path):
-            raise BrokenFile(path, f"array '{name}' would take {array.nbytes:,} bytes, the file has "
-                                   f"{os.path.getsize(path):,}: it is damaged; copy it anew")
+        check_stored(path, name, array)
         yield name, array
+
+
+def check_stored(path: str, name: str, array: h5py.Dataset) -> None:
+    """Makes sure that an HDF5 array lies in its file, and is not larger than that can be.
+
+    Raises:
+        BrokenFile: it is not so.
+    """
+    if array.external or array.is_virtual or os.path.realpath(array.file.filename) != os.path.realpath(path):
+        raise BrokenFile(path, f"array '{name}' lies in another file; save it as one")
+    if array.nbytes > _HDF5_RATIO * os.path.getsize(path):
+        raise BrokenFile(path, f"array '{name}' would take {array.nbytes:,} bytes, the file has "
+                               f"{os.path.getsize(path):,}: it is damaged; copy it anew")
 
 
 def _matlab_class(array):

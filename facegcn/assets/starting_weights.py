@@ -14,7 +14,7 @@ import numpy as np
 
 from facegcn.config import PROJECT
 from facegcn.errors import BrokenFile, ModelFileError, UserError
-from facegcn.files import read_npz, write_npz
+from facegcn.files import finite_as_float32, read_npz, write_npz
 from facegcn.fitting import RegressorErrors
 from facegcn.mesh.hierarchy_format import check_hierarchy
 from facegcn.model_format import check_embedding
@@ -76,7 +76,8 @@ class StartingWeights:
         """
         for weight in network.weights:
             given = self._network.get(weight.path)
-            if given is None or given.shape != tuple(weight.shape) or not np.isfinite(given).all():
+            if given is None or given.shape != tuple(weight.shape) or given.dtype.kind != "f" \
+                    or not finite_as_float32(given):
                 have = "none" if given is None else given.shape
                 raise UserError(f"the starting weights {self.path} do not fit the texture network: {weight.path} needs "
                                 f"shape {tuple(weight.shape)}, the file has {have}; --set texture_start= goes without "

@@ -20,7 +20,7 @@ import tensorflow as tf
 from facegcn.assets.worlds import load_morphable
 from facegcn.config import Config
 from facegcn.errors import UserError
-from facegcn.files import read_npz, write_npz
+from facegcn.files import brief, read_npz, write_npz
 from facegcn.morphable import MorphableModel
 from facegcn.networks.frozen import FrozenFaceNet, FrozenRegressor
 from facegcn.runs import RunFolder
@@ -111,9 +111,9 @@ def read_checkpoint(source: str) -> dict[str, np.ndarray]:
         names = sorted(reader.get_variable_to_shape_map())
         arrays = {name: np.asarray(reader.get_tensor(name), np.float32) for name in names
                   if name.startswith(_SCOPES) and not _SLOT.search(name)}
-    except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, LookupError, MemoryError) as error:
         raise UserError(f"--source {source} cannot be read as a TF1 checkpoint (its .index and .data files belong "
-                        f"together, and must be whole): {str(error).strip().splitlines()[0]}") from error
+                        f"together, and must be whole): {brief(error).strip().splitlines()[0]}") from error
     if not any(name.startswith(_SCOPES[0]) for name in arrays):
         scopes = sorted({name.partition("/")[0] for name in names})
         raise UserError(f"--source {source} holds no texture network (variables mesh_generator/...): it is not a "
@@ -129,7 +129,7 @@ def _latest(folder: str) -> str | None:
     """Prefix that a folder's file ``checkpoint`` names; None where it names none that is there."""
     try:
         return tf.train.latest_checkpoint(folder)
-    except (tf.errors.OpError, UnicodeDecodeError):
+    except (tf.errors.OpError, ValueError):
         return None
 
 

@@ -2,6 +2,7 @@
 
     python -m facegcn.benchmark [--rows rasterize,laplacian,step,hierarchy,packing] [--vertices 35721] [--json FILE]
     python -m facegcn.benchmark --rows growth
+    python -m facegcn.benchmark --rows step_growth
     python -m facegcn.benchmark --rows photos [--config configs/demo.yaml] [--photos FOLDER]
     python -m facegcn.benchmark quality [--config configs/demo.yaml] [--count 32] [--json FILE]
 
@@ -54,7 +55,7 @@ def parts():
     import model
     from facegcn.benchmark.rows.timing import Parts
     return Parts(mesh_sampling.generate_transform_matrices, mesh_sampling.adjacency, mesh_sampling.graph_laplacian,
-                 model.build_texture_network)
+                 model.build_texture_network, model.build_critic)
 
 
 def main(arguments=None) -> int:

@@ -8,8 +8,10 @@ which is all that there is to do.
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -114,6 +116,44 @@ def _on_one_side(turns):
     return turns * np.cumprod(np.concatenate([[1.0], flips]))[:, None]
 
 
+class Moves(NamedTuple):
+    """What a morph target moves, as bytes: of all vertices, or of those whose indices are there.
+
+    Attributes:
+        values: float32, metre.
+        indices: of the vertices; None: all.
+        low, high: bounds of all values.
+    """
+
+    values: bytes
+    indices: bytes | None
+    low: list[float]
+    high: list[float]
+
+
+@functools.lru_cache(maxsize=4)  # the rigs of a run have the same targets
+def _moves(deltas: bytes, count: int) -> list[Moves]:
+    """What each of some targets moves, of float32 (K, N, 3) in decimetre; only the vertices that move where that is
+    shorter.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    found = []
+    for values in np.frombuffer(deltas, np.float32).reshape(-1, count, 3):
+        if not np.isfinite(values).all():
+            raise ValueError("deltas have values that are not finite")
+        values = values * np.float32(_METRES)
+        rows = np.flatnonzero(values.any(axis=1))
+        indices = None
+        low, high = values.min(axis=0), values.max(axis=0)
+        if len(rows) <= _SPARSE_SHARE * count:
+            rows = rows if len(rows) else np.zeros(1, np.int64)  # a sparse accessor holds at least one value
+            values, indices = values[rows], rows.astype(_index_type(count)).tobytes()
+        found.append(Moves(values.tobytes(), indices, low.tolist(), high.tolist()))
+    return found
+
+
 class _Buffer:
     """The binary chunk, with the views and accessors into it."""
 
@@ -140,20 +180,18 @@ class _Buffer:
         self.accessors.append(entry)
         return len(self.accessors) - 1
 
-    def delta(self, values: np.ndarray) -> int:
-        """Adds what a morph target moves (N, 3), only the vertices that it moves where that is shorter."""
-        rows = np.flatnonzero(values.any(axis=1))
-        if len(rows) > _SPARSE_SHARE * len(values):
-            return self.accessor(values, _VERTEX_DATA, bounds=True)
-        rows = rows if len(rows) else np.zeros(1, np.int64)  # a sparse accessor holds at least one value
-        moved = values[rows]
-        indices = rows.astype(_index_type(len(values)))
-        sparse = {"count": len(rows), "values": {"bufferView": self.view(moved.tobytes())}, "indices": {
-            "bufferView": self.view(indices.tobytes()), "componentType": _NUMBERS[indices.dtype.name]}}
-        self.accessors.append({
-            "componentType": _NUMBERS["float32"], "count": len(values), "type": "VEC3",
-            "min": np.minimum(moved.min(axis=0), 0.0).tolist(), "max": np.maximum(moved.max(axis=0), 0.0).tolist(),
-            "sparse": sparse})
+    def target(self, moves: Moves, count: int) -> int:
+        """Adds what a morph target moves of so many vertices."""
+        entry = {"componentType": _NUMBERS["float32"], "count": count, "type": "VEC3", "min": moves.low,
+                 "max": moves.high}
+        if moves.indices is None:
+            entry["bufferView"] = self.view(moves.values, _VERTEX_DATA)
+        else:
+            kind = np.dtype(_index_type(count))
+            entry["sparse"] = {
+                "count": len(moves.indices) // kind.itemsize, "values": {"bufferView": self.view(moves.values)},
+                "indices": {"bufferView": self.view(moves.indices), "componentType": _NUMBERS[kind.name]}}
+        self.accessors.append(entry)
         return len(self.accessors) - 1
 
     def content(self) -> bytes:
@@ -233,10 +271,9 @@ class _Writer:
         deltas = np.asarray(morphs.deltas, np.float32)
         if deltas.shape != (len(names), count, 3):
             raise ValueError(f"deltas {deltas.shape} do not fit; expected {(len(names), count, 3)}")
-        if not np.isfinite(deltas).all():
-            raise ValueError("deltas have values that are not finite")
         weights = np.zeros(len(names)) if morphs.weights is None else checked("weights", morphs.weights, (len(names),))
-        primitive["targets"] = [{"POSITION": self._buffer.delta(delta * np.float32(_METRES))} for delta in deltas]
+        primitive["targets"] = [{"POSITION": self._buffer.target(moves, count)}
+                                for moves in _moves(deltas.tobytes(), count)]
         return {"weights": weights.tolist(), "extras": {"targetNames": names}}
 
     def _material(self, mesh: Mesh) -> dict:

@@ -66,10 +66,9 @@ def write_textured_obj(path: str, vertices: np.ndarray, triangles: np.ndarray, u
     picture = name + (".png" if picture_type(texture) == "image/png" else ".jpg")
     write_bytes(os.path.join(os.path.dirname(path), picture), texture)
     write_bytes(f"{stem}.mtl", _MTL.format(name=_MATERIAL, picture=picture).encode())
-    lines = [_HEADER, f"mtllib {name}.mtl\n", _lines("v %.6f %.6f %.6f\n", vertices), _lines("vt %.6f %.6f\n", uv),
-             f"usemtl {_MATERIAL}\n", "s 1\n",
-             _lines("f %d/%d %d/%d %d/%d\n", np.stack([triangles, corners], axis=2).reshape(-1, 6) + 1)]
-    write_bytes(path, "".join(lines).encode())
+    write_bytes(path, b"".join([
+        f"{_HEADER}mtllib {name}.mtl\n".encode(), _vertex_lines(vertices.tobytes()),
+        _layout_lines(uv.tobytes(), triangles.tobytes(), corners.tobytes())]))
 
 
 def _lines(form, rows):
@@ -77,7 +76,21 @@ def _lines(form, rows):
     return form * len(rows) % tuple(rows.ravel().tolist())
 
 
-@functools.lru_cache(maxsize=1)  # all faces of a run have the same triangles
+@functools.lru_cache(maxsize=4)  # a face has several textures
+def _vertex_lines(vertices: bytes) -> bytes:
+    """The ``v`` lines of an OBJ without colours, of float64 vertices."""
+    return _lines("v %.6f %.6f %.6f\n", np.frombuffer(vertices).reshape(-1, 3)).encode()
+
+
+@functools.lru_cache(maxsize=1)  # all faces of a run have the same layout
+def _layout_lines(uv: bytes, triangles: bytes, corners: bytes) -> bytes:
+    """What follows the vertices of an OBJ with a texture, of float64 coordinates and 0-based int64 triangles."""
+    pairs = np.stack([np.frombuffer(index, np.int64).reshape(-1, 3) for index in (triangles, corners)], axis=2)
+    return "".join([_lines("vt %.6f %.6f\n", np.frombuffer(uv).reshape(-1, 2)), f"usemtl {_MATERIAL}\n", "s 1\n",
+                    _lines("f %d/%d %d/%d %d/%d\n", pairs.reshape(-1, 6) + 1)]).encode()
+
+
+@functools.lru_cache(maxsize=1)  # nor other triangles
 def _face_lines(triangles: bytes) -> bytes:
     """The ``f`` lines of an OBJ, of 0-based int64 triangles."""
     return _lines("f %d %d %d\n", np.frombuffer(triangles, np.int64).reshape(-1, 3) + 1).encode()

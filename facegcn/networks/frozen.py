@@ -80,7 +80,7 @@ class FrozenGraph:
                 {node_name(name): value for name, value in switches.items()})
             self._function = _wrapped(graph_def, image, self._weights, outputs)
             found = self(tf.zeros((1, pixels, pixels, 3)))
-        except (ValueError, tf.errors.OpError) as error:
+        except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
             raise UserError(f"{path} ({what}) cannot run on {pixels} x {pixels} RGB pictures in TensorFlow "
                             f"{tf.__version__}: {_first_line(error)}") from error
         self.output_shapes = [tuple(output.shape) for output in found]
@@ -196,12 +196,15 @@ def read_graph(path: str, interface: Interface) -> tuple[tf.compat.v1.GraphDef, 
     what, image, pixels, outputs, switches = interface
     graph_def, digest = _graph_file(path, what)
     nodes = {node.name: node for node in graph_def.node}
+    if len(nodes) < len(graph_def.node):
+        raise UserError(f"{path} has two nodes of one name: the file is damaged; take it anew from its source")
     _check_names(path, what, nodes, (image, *switches, *outputs))
     batch = _declared_batch(path, nodes[node_name(image)], pixels)
     inputs = {node_name(name) for name in (image, *switches)}
     graph_def = without_branches(_cut(graph_def, outputs, inputs),
                                  {node_name(name): value for name, value in switches.items()})
     graph_def = _cut(graph_def, outputs, inputs)
+    _check_names(path, what, {node.name: node for node in graph_def.node}, outputs)  # some may never run
     _check_closed(path, graph_def, node_name(image), inputs)
     check_operations(path, graph_def)
     return graph_def, digest, batch

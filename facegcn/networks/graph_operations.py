@@ -9,6 +9,8 @@ has some 1,500 operations and gets more with each version.
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 
 from facegcn.errors import UserError
 
@@ -31,6 +33,10 @@ OPERATIONS = frozenset((
     "BroadcastTo ResizeBilinear ResizeNearestNeighbor SpaceToBatchND BatchToSpaceND SpaceToDepth DepthToSpace").split())
 #: Numbers that one constant may declare: a gigabyte. The largest of FaceReconModel.pb has 2.4 million.
 _MOST_NUMBERS = 1 << 28
+#: What a node may compute with. A constant of another type (a handle, say) than it says ends the process.
+_TYPES = frozenset(kind.as_datatype_enum for kind in (
+    tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int8, tf.uint8, tf.int16, tf.uint16, tf.int32, tf.uint32,
+    tf.int64, tf.uint64, tf.bool))
 
 
 def check_operations(path: str, graph_def) -> None:
@@ -41,7 +47,8 @@ def check_operations(path: str, graph_def) -> None:
         graph_def: GraphDef, cut to what will run.
 
     Raises:
-        UserError: names all operations that are not run, each with a node; or a constant of impossible size.
+        UserError: names all operations that are not run, each with a node; or a node of other than numbers and
+            booleans, or a constant of impossible size.
     """
     others = {node.op: node.name for node in reversed(graph_def.node) if node.op not in OPERATIONS}
     if others:
@@ -50,7 +57,20 @@ def check_operations(path: str, graph_def) -> None:
                         f"here: {asked}. Take the file anew from its source; a graph that runs other programs or "
                         "touches files is not to be trusted")
     for node in graph_def.node:
+        _check_types(path, node)
         lengths = [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim] if node.op == "Const" else []
         if min(lengths, default=0) < 0 or np.prod(lengths, dtype=np.float64) > _MOST_NUMBERS:
             raise UserError(f"{path}: the constant {node.name} says that its shape is {tuple(lengths)}: the file is "
                             "damaged; take it anew from its source")
+
+
+def _check_types(path, node) -> None:
+    """Raises UserError where a node is of other types than numbers and booleans, or a constant of two."""
+    found = {kind for value in node.attr.values() for kind in (value.type, *value.list.type)} - {0}
+    if node.op == "Const":
+        found |= {node.attr["value"].tensor.dtype, node.attr["dtype"].type}
+    if not found <= _TYPES or node.op == "Const" and len(found) != 1:
+        names = ", ".join(sorted(types_pb2.DataType.Name(kind) if kind in types_pb2.DataType.values() else str(kind)
+                                 for kind in found))
+        raise UserError(f"{path}: the node {node.name} ({node.op}) computes with {names or 'no type'}, which no known "
+                        "network of this kind does: the file is damaged; take it anew from its source")

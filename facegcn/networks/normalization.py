@@ -12,17 +12,26 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from facegcn import replicas
+
 
 def moments(x, axes) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and variance over ``axes``, which stay with length 1; exact in every derivative."""
-    mean = tf.reduce_mean(x, axes, keepdims=True)
-    return mean, tf.reduce_mean(tf.square(x - mean), axes, keepdims=True)
+    """Mean and variance over ``axes``, which stay with length 1; exact in every derivative.
+
+    With axis 0 among them, over the images of all replicas.
+    """
+    def mean_of(values):
+        mean = tf.reduce_mean(values, axes, keepdims=True)
+        return replicas.mean(mean) if 0 in axes else mean
+
+    mean = mean_of(x)
+    return mean, mean_of(tf.square(x - mean))
 
 
 class BatchNorm(keras.layers.Layer):
     """Batch normalisation of (B, H, W, C) with an offset per channel and no scale [released code].
 
-    In training the moments are those of the batch, else moving averages of them.
+    In training the moments are those of the batch, all replicas' parts of it together, else moving averages of them.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 0.001, **kwargs):

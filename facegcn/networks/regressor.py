@@ -13,7 +13,7 @@ import numpy as np
 from keras import layers
 
 from facegcn.errors import BrokenFile, UserError
-from facegcn.files import read_npz, write_npz
+from facegcn.files import finite_as_float32, read_npz, write_npz
 from facegcn.morphable import PART_SCALES, MorphableModel
 from facegcn.networks.frozen import FrozenRegressor
 
@@ -179,7 +179,7 @@ def load_weights(network: keras.Model, path: str) -> None:
             have = arrays[weight.path].shape if weight.path in arrays else "none"
             raise UserError(f"{path} does not fit this regressor: {weight.path} needs shape "
                             f"{tuple(weight.shape)}, the file has {have}; {cure}")
-        if arrays[weight.path].dtype.kind != "f" or not np.isfinite(arrays[weight.path]).all():
+        if arrays[weight.path].dtype.kind != "f" or not finite_as_float32(arrays[weight.path]):
             raise UserError(f"{path} is damaged: {weight.path} is not finite; {cure}")
     for weight in network.weights:
         weight.assign(arrays[weight.path].astype(np.float32))

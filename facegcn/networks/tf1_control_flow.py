@@ -41,7 +41,7 @@ def without_branches(graph_def, known: dict[str, bool]):
         kept.input[:] = [source for source in sources if node_name(source) not in branches.gone]
         if node.name in branches.joined:
             kept.op = "Identity"
-            del kept.attr["N"]
+            kept.attr.pop("N", None)
     return result
 
 
@@ -71,7 +71,7 @@ class _Branches:
         elif all(dead) and dead or any(dead) and node.op != "Merge":
             self.gone.add(node.name)
             self._dead.add(node.name)
-        elif node.op == "Switch" and node_name(sources[1]) in self._known:
+        elif node.op == "Switch" and len(sources) > 1 and node_name(sources[1]) in self._known:
             taken = int(self._known[node_name(sources[1])])
             self.gone.add(node.name)
             self._passed[f"{node.name}:{taken}"] = sources[0]

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from facegcn.errors import log
-from facegcn.files import digest
+from facegcn.files import append_line, digest, write_text
 from facegcn.reconstruction.jobs import Job
 from facegcn.reconstruction.results import ENDINGS, JOURNAL
 
@@ -78,8 +78,7 @@ class Journal:
         if lines:
             self._restore(jobs, lines)
         else:
-            with open(self._path, "w", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key}) + "\n")
+            write_text(self._path, json.dumps({"key": key}) + "\n")
 
     def _former(self, key) -> list[dict]:
         """Lines of a journal that goes on; none where there is none with this key."""
@@ -92,8 +91,7 @@ class Journal:
             log.warning("--resume: the results in %s were made with other settings, weights or another version of the "
                         "program; all are made anew", self._folder)
             return []
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write("\n")  # ends a line that was cut short
+        append_line(self._path, "")  # ends a line that was cut short
         return lines
 
     def _restore(self, jobs, lines) -> None:
@@ -103,7 +101,8 @@ class Journal:
             sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         for job in jobs:
             line = said.get(job.name)
-            if line and line["photo"] == stamp(job.path) and _whole(line["files"], sizes):
+            if line and line["photo"] == stamp(job.path) and _whole(line["files"], sizes) \
+                    and line["files"].keys() <= {job.name + ending for ending in ENDINGS}:
                 job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
                 job.written = bool(line["files"])
         kept = {job.name for job in jobs if job.written}
@@ -143,8 +142,8 @@ class Journal:
         return found
 
     def _write(self, line) -> None:
-        with self._lock, open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._lock:
+            append_line(self._path, json.dumps(line))
 
 
 def stamp(path: str) -> list:

@@ -206,8 +206,9 @@ class Reconstructor:
     def _show_again(self, jobs) -> None:
         """Takes photos that an earlier run did, but for those on its whole pages, into the overview."""
         for job in () if self._journal is None else self._journal.off_page(jobs):
-            self.overview.add(job.name, [read_image(os.path.join(self._output, f"{job.name}_{kind}.png"))
-                                         for kind in OVERVIEW])
+            with contextlib.suppress(PhotoError):  # a damaged picture costs its row alone
+                self.overview.add(job.name, [read_image(os.path.join(self._output, f"{job.name}_{kind}.png"))
+                                             for kind in OVERVIEW])
 
     def _finish(self, jobs):
         """Writes metrics and the last overview page."""

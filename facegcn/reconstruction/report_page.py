@@ -252,6 +252,7 @@ def _table(rows, mean) -> str:
 def _photos(folder, rows, packer, kept) -> Iterator[str]:
     """The photos, one after the other."""
     most = longest_side(len(rows))
+    yield _data(kept.blocks if kept else {})
     with ThreadPoolExecutor(_READERS, "facegcn-report") as pool:  # most of the time goes with reading pictures
         pictures = pool.map(lambda name: figures_in(folder, name, most), [name for name in rows if name not in kept])
         for i, (name, row) in enumerate(tqdm(rows.items(), desc="writing report.html", unit="photo", delay=2.0,
@@ -285,10 +286,14 @@ def _view(i, name, view: View | str) -> str:
     """The place of the face, with its data; or why it cannot be turned."""
     if isinstance(view, str):
         return f'<div class="view missing"><p class="notice">This face cannot be turned: {escaped(view)}</p></div>'
-    blocks = {**view.blocks, f"face-{i}": view.face}
-    data = "".join(f'<script type="application/json" id="{key}">{block}</script>' for key, block in blocks.items())
-    return (f'{data}<div class="view" data-face="face-{i}" data-name="{escaped(name)}"><p class="notice">'
+    return (f'{_data({**view.blocks, f"face-{i}": view.face})}<div class="view" data-face="face-{i}" '
+            f'data-name="{escaped(name)}"><p class="notice">'
             "The face appears when it is scrolled to.</p></div>")
+
+
+def _data(blocks: Mapping[str, str]) -> str:
+    """JSON by id, for the page's script."""
+    return "".join(f'<script type="application/json" id="{key}">{block}</script>' for key, block in blocks.items())
 
 
 def _size(count: int) -> str:

@@ -63,12 +63,17 @@ class KeptFaces:
         folder: of the results.
         packer: packs the faces of this page.
         count: of photos that the page will show at most.
+
+    Attributes:
+        packer: the same; what the kept faces share it will not give again.
+        blocks: JSON by id of what they share: it stands in the page before all faces.
     """
 
     def __init__(self, folder: str, packer: FacePacker, count: int):
         self._file = tempfile.TemporaryFile(prefix=".report-", dir=folder)
         self.packer, self._most = packer, longest_side(count)
         self._places, self._lock = {}, threading.Lock()
+        self.blocks: dict[str, str] = {}
 
     def add(self, name: str, pictures: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
         """Keeps a photo's pictures, uint8, by the kinds of ``PICTURES``, and its face by the arrays of its ``.npz``.
@@ -82,7 +87,9 @@ class KeptFaces:
         except BrokenFile:
             return  # the page will say so when it reads the file
         with self._lock:
-            data = json.dumps([figures, view_of(self.packer, checked)]).encode()
+            view = view_of(self.packer, checked)
+            self.blocks |= view.blocks
+            data = json.dumps([figures, view.face]).encode()
             place = self._file.seek(0, os.SEEK_END)
             self._file.write(data)
             self._places[name] = place, len(data)
@@ -95,8 +102,8 @@ class KeptFaces:
         with self._lock:
             place, length = self._places[name]
             self._file.seek(place)
-            figures, view = json.loads(self._file.read(length))
-        return figures, View(*view)
+            figures, face = json.loads(self._file.read(length))
+        return figures, View({}, face)
 
 
 def longest_side(count: int) -> int:

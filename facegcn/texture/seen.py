@@ -5,6 +5,8 @@ Letters: N vertices, F triangles, S pixels of the crop, V of the finer picture.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -74,21 +76,39 @@ def trusted(front: np.ndarray, mask: np.ndarray) -> np.ndarray:
     grey = np.asarray(mask)
     grey = grey.astype(np.float32) / (255.0 if grey.dtype == np.uint8 else 1.0)
     inside = cv2.resize(grey, (FINENESS, FINENESS), interpolation=cv2.INTER_LINEAR) > 0.5
-    return _risen(inside & covered, _MASK_FEATHER) * _risen(~_hiding(front, covered), _EDGE_FEATHER)
+    trust, region = np.zeros(front.shape, np.float32), _region(inside & covered)
+    if region is not None:  # beyond it nothing is trusted
+        front, covered, inside = front[region], covered[region], inside[region]
+        trust[region] = (_risen(inside & covered, _MASK_FEATHER)
+                         * _risen(~_hiding(front, covered), _EDGE_FEATHER))
+    return trust
+
+
+def _region(good):
+    """The rows and columns where something is good, and so many around them that their border changes nothing; None
+    where nothing is."""
+    margin = math.ceil(_EDGE_FEATHER / _MILLIMETRES) + 2
+    ranges = []
+    for axis in (1, 0):
+        there = np.flatnonzero(good.any(axis=axis))
+        if not len(there):
+            return None
+        ranges.append(slice(max(there[0] - margin, 0), there[-1] + 1 + margin))
+    return tuple(ranges)
 
 
 def _hiding(front, covered):
     """(V, V) bool where the surface jumps: its depth bends more than a face does from pixel to pixel."""
     bent = np.zeros(front.shape, bool)
     for axis in (0, 1):
-        before, here, after = (np.take(front, np.arange(start, start + FINENESS - 2), axis) for start in (0, 1, 2))
-        inner = (slice(1, -1), slice(None)) if axis == 0 else (slice(None), slice(1, -1))
-        bent[inner] |= np.abs(before + after - 2.0 * here) > _EDGE
+        before, here, after = (tuple(part if along == axis else slice(None) for along in (0, 1))
+                               for part in (slice(None, -2), slice(1, -1), slice(2, None)))
+        bent[here] |= np.abs(front[before] + front[after] - np.float32(2.0) * front[here]) > _EDGE
     return bent & covered
 
 
 def _risen(good, millimetres):
     """0 where not good, rising smoothly to 1 over some millimetres from there; the picture's border is bad, too."""
     distance = cv2.distanceTransform(np.pad(good, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    share = np.clip(distance * (_MILLIMETRES / millimetres), 0.0, 1.0)
-    return share * share * (3.0 - 2.0 * share)
+    share = np.clip(distance * np.float32(_MILLIMETRES / millimetres), 0.0, 1.0)
+    return share * share * (np.float32(3.0) - np.float32(2.0) * share)

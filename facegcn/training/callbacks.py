@@ -182,7 +182,17 @@ class SaveCheckpoints(keras.callbacks.Callback):
             self._checkpoints.save()
         self._stop.obey()
 
+    def on_train_begin(self, logs=None):
+        self._rest()  # the first step compiles for long
+
     def on_test_begin(self, logs=None):
+        self._rest()
+
+    def on_test_end(self, logs=None):
+        self._stop.awaited = True  # the epoch is about to be saved
+
+    def _rest(self):
+        """What follows is long, and nothing in it need be saved."""
         self._stop.awaited = False
         self._stop.obey()
 

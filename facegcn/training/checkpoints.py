@@ -63,15 +63,17 @@ class Checkpoints:
         folder: made with the first checkpoint; damaged ones in it are passed over with a warning.
         state: where a new training begins.
         seconds: age of the newest checkpoint, in seconds, at which another is due.
+        writes: False where another process of the training saves them.
         parts: networks and optimisers by name; their variables must have been built.
 
     Raises:
         UserError: there are checkpoints, and every one is damaged.
     """
 
-    def __init__(self, folder: str, state: TrainingState, seconds: float = math.inf, **parts):
-        self.state, self._folder, self._seconds = state, folder, seconds
-        _remove_leftovers(folder)
+    def __init__(self, folder: str, state: TrainingState, seconds: float = math.inf, writes: bool = True, **parts):
+        self.state, self._folder, self._seconds, self._writes = state, folder, seconds, writes
+        if writes:
+            _remove_leftovers(folder)
         _pass_over_damaged(folder)
         self._manager = tf.train.CheckpointManager(tf.train.Checkpoint(state=state, **parts), folder, max_to_keep=_KEPT)
         self._saved_at = time.monotonic()
@@ -99,6 +101,8 @@ class Checkpoints:
         Raises:
             UserError: it cannot be written, for example because the disk is full; those before it stay.
         """
+        if not self._writes:
+            return
         try:
             self._manager.save()
         except tf.errors.OpError as error:

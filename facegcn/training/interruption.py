@@ -20,10 +20,14 @@ class StopRequest:
 
     Attributes:
         awaited: whether the end of a step will come soon, so that a request is held back for it.
+
+    Args:
+        together: several processes train, and stop at the same step: a request counts once they have agreed on it.
     """
 
-    def __init__(self):
+    def __init__(self, together: bool = False):
         self.awaited = False
+        self._agreed = not together
         self._request: KeyboardInterrupt | None = None
         self._before = {}
 
@@ -38,8 +42,8 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-        if kind is None:
-            self.obey()
+        if kind is None and self._request is not None:  # agreed on or not: there is no step left to agree in
+            raise self._request
 
     def ask(self, request: KeyboardInterrupt) -> None:
         """What the signals do: raises the request, or keeps it until the step is over."""
@@ -48,13 +52,22 @@ class StopRequest:
         self._request = request
 
     @property
-    def asked(self) -> bool:
-        """Whether a request is held back."""
+    def wished(self) -> bool:
+        """Whether a request is held back, agreed on or not."""
         return self._request is not None
+
+    @property
+    def asked(self) -> bool:
+        """Whether a request is held back that the next step's end is to obey."""
+        return self._agreed and self.wished
+
+    def agree(self) -> None:
+        """All processes stop after this step, because one of them is asked to."""
+        self._request, self._agreed = self._request or Terminated(), True
 
     def obey(self) -> None:
         """Raises the request that is held back."""
-        if self._request is not None:
+        if self.asked:
             raise self._request
 
 

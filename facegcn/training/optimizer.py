@@ -12,7 +12,15 @@ import tensorflow as tf
 _EPSILON = 1e-8  # TensorFlow 1's [released code]; Keras' own of 1e-7 would slow the weights whose gradients are small
 
 
-class OnePassAdam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam, given gradients that are those of all replicas already, so that they are clipped as such."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Keras would add them up here, behind the clipping."""
+        return grads_and_vars
+
+
+class OnePassAdam(Adam):
     """Keras' Adam with TensorFlow's fused kernel, and with gradients clipped in two passes; the same formulas.
 
     It has no ``amsgrad`` and no sparse gradients.
@@ -34,7 +42,7 @@ class OnePassAdam(keras.optimizers.Adam):
         return values * (self.clipnorm / tf.maximum(length, self.clipnorm))
 
 
-def adam(learning_rate, clip_norm: float) -> keras.optimizers.Adam:
+def adam(learning_rate, clip_norm: float) -> Adam:
     """Adam with TensorFlow 1's epsilon, 1e-8; each variable's gradient is clipped to a norm [released code].
 
     Args:

@@ -7,21 +7,23 @@ the paper starts from a regressor that others trained.
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from facegcn import camera
+from facegcn import camera, replicas
 from facegcn.fitting import photo_losses
 from facegcn.geometry import rotate
 from facegcn.lighting import shading
 from facegcn.photos.packed_file import damage_named
-from facegcn.photos.packed_photos import batches
 from facegcn.portraits.maker import PortraitMaker, Stream
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
 from facegcn.training.checkpoints import Checkpoints, TrainingState
+from facegcn.training.devices import ONE, WHOLE, Devices, Share, Trainer
 from facegcn.training.finite import BatchPart, Norms, name_rows
-from facegcn.training.interruption import StopRequest
+from facegcn.training.optimizer import Adam
 from facegcn.training.reused_portraits import ReusedPortraits
 
 _PROBE_VERTICES = 400  # random vertices that stand for the surface in the losses, besides the landmarks
@@ -82,8 +84,10 @@ class TruthLoss:
         return terms
 
 
-class RegressorTrainer(keras.Model):
+class RegressorTrainer(Trainer):
     """One training step of the regressor on portraits, and on photos when the batch brings them.
+
+    On several replicas its batch normalisation takes the moments of all replicas' pictures.
 
     Args:
         face_model: a FaceModel with a regressor.
@@ -94,6 +98,10 @@ class RegressorTrainer(keras.Model):
         self.face_model = face_model
         self.regressor = face_model.regressor
         self.norms = [Norms(self.regressor)]
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            for layer in self.regressor._flatten_layers():
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
         self._truth_loss = TruthLoss(face_model.morphable, face_model.image_size)
 
     def train_step(self, batch):
@@ -109,10 +117,10 @@ class RegressorTrainer(keras.Model):
                 found = photo_losses(self.face_model, photos[0], coeff[tf.shape(rgb)[0]:], photos[1])
                 total += _PHOTO_SHARE * found["total"]
                 terms.update({f"photo_{name}": value for name, value in found.items()}, total=total)
-        gradients = tape.gradient(total, self.regressor.trainable_variables)
+        gradients = replicas.mean(tape.gradient(total, self.regressor.trainable_variables))
         terms["gradient_norm"] = self.norms[0].note(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.regressor.trainable_variables))
-        return terms
+        return replicas.mean(terms)
 
     def trained_variables(self) -> list:
         """Every variable that a step changes: of network and optimiser."""
@@ -127,7 +135,7 @@ def learning_rate(peak: float, steps: int):
 
 
 @damage_named()
-def train_regressor(face_model, config, run, packed) -> None:
+def train_regressor(face_model, config, run, packed, devices: Devices = ONE) -> None:
     """Runs stage ``rec``: trains ``face_model.regressor`` in place.
 
     Args:
@@ -135,44 +143,54 @@ def train_regressor(face_model, config, run, packed) -> None:
         config: settings ``rec_*``, ``seed``, ``workers``, ``log_steps``.
         run: the run folder (``stats``, ``file``); a checkpoint in it is continued.
         packed: the packed photos (facegcn.photos.packed_photos); those of the train split take part.
+        devices: to train on; the networks' variables are on them.
 
     Raises:
+        UserError: a batch cannot be split evenly over the devices.
         TrainingStopped: a loss term is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM; all is saved.
     """
+    devices.check_batches(rec_batch_size=config.rec_batch_size, rec_photo_batch=config.rec_photo_batch)
     maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed,
                           stream=Stream.REGRESSOR)
-    trainer = RegressorTrainer(face_model)
-    # The step with photos rasterizes, which XLA refuses; Keras would choose XLA where there is a GPU.
-    trainer.compile(optimizer=keras.optimizers.Adam(learning_rate(config.rec_lr, config.rec_steps),
-                                                    clipnorm=config.clip_norm), jit_compile=False)
-    trainer.optimizer.build(trainer.regressor.trainable_variables)
+    with devices.scope():
+        trainer = RegressorTrainer(face_model)
+        # The step with photos rasterizes, which XLA refuses; Keras would choose XLA where there is a GPU.
+        trainer.compile(optimizer=Adam(learning_rate(config.rec_lr, config.rec_steps), clipnorm=config.clip_norm),
+                        jit_compile=False)
+        trainer.optimizer.build(trainer.regressor.trainable_variables)
     state = TrainingState()
-    checkpoints = Checkpoints(run.file("checkpoints", "regressor"), state, config.checkpoint_seconds,
-                              regressor=trainer.regressor, optimizer=trainer.optimizer)
-    checkpoints.restore()
+    with devices.chief_first():
+        checkpoints = Checkpoints(run.file("checkpoints", "regressor"), state, config.checkpoint_seconds,
+                                  devices.chief, regressor=trainer.regressor, optimizer=trainer.optimizer)
+        checkpoints.restore()
+    devices.check_same("checkpoints", state.step)
     run.forget_stats("rec", state.step)
     portraits = ReusedPortraits(maker, config)
-    with StopRequest() as stop, Progress("regressor", config.rec_steps, state.step) as bar:
+    with devices.stop_request() as trainer.stop, Progress("regressor", config.rec_steps, state.step) as bar:
         bad = StopOnNonFinite(state, lambda: _parts(portraits, config, packed, state.step), trainer.norms,
                               trainer.trained_variables() if config.skip_bad_batches else None)
         callbacks = [bad, StatsLog(run.stats, "rec", config.log_steps, state), ShowProgress(bar),
-                     SaveCheckpoints(checkpoints, stop)]
+                     SaveCheckpoints(checkpoints, trainer.stop)]
         for start, end, data in _phases(portraits, config, packed, state.step):
-            trainer.fit(data, steps_per_epoch=end - start, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
+            trainer.fit(devices.batches(data), steps_per_epoch=end - start, epochs=1, verbose=0, shuffle=False,
+                        callbacks=callbacks)
 
 
 def _phases(portraits, config, packed, done: int):
-    """(first, last step, batches) of the portraits-only phase and of the one with photos, from step ``done``."""
+    """(first, last step, batches of a Share) of the portraits-only phase and of one with photos, from step ``done``."""
+    def examples(share: Share, start: int, with_photos: bool):
+        data = portraits.batches(config.img_size, start, share)
+        if not with_photos:
+            return data
+        photos = _photos(config, packed, start, (packed.targets,), share)
+        return tf.data.Dataset.zip(data, photos).map(lambda made, real: (*made, *real))
+
     alone = _steps_alone(config)
     for start, end in ((done, alone), (max(done, alone), config.rec_steps)):
         if start >= end:
             continue
-        data = portraits.batches(config.img_size, start)
-        if end > alone:
-            photos = _photos(config, packed, start, (packed.targets,))
-            data = tf.data.Dataset.zip(data, photos).map(lambda made, real: (*made, *real))
-        yield start, end, data
+        yield start, end, functools.partial(examples, start=start, with_photos=end > alone)
 
 
 def _steps_alone(config) -> int:
@@ -180,10 +198,11 @@ def _steps_alone(config) -> int:
     return int(config.rec_steps * config.rec_photo_after) if config.rec_photo_batch else config.rec_steps
 
 
-def _photos(config, packed, step: int, arrays) -> tf.data.Dataset:
+def _photos(config, packed, step: int, arrays, share: Share = WHOLE) -> tf.data.Dataset:
     """Batches of photos, and of their rows of some arrays, from that of training step ``step`` on."""
     first = (step - _steps_alone(config)) * config.rec_photo_batch
-    return batches(packed.examples(packed.splits["train"], arrays, config.seed, first), config.rec_photo_batch)
+    examples = packed.examples(packed.splits["train"], arrays, config.seed, first)
+    return share.batches(examples, config.rec_photo_batch)
 
 
 def _parts(portraits, config, packed, step: int) -> list[BatchPart]:

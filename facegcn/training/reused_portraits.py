@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from facegcn.portraits.maker import PortraitMaker
+from facegcn.training.devices import WHOLE, Share
 
 _BACKGROUND_DROP = 0.25  # share of examples whose background is blanked, as in segmented PNGs
 _REUSE_BATCHES = 12  # the uses of a portrait are spread over about this many batches
@@ -47,19 +48,22 @@ class ReusedPortraits:
     def _order(self, block: int, use: int) -> np.ndarray:
         return np.random.default_rng([self._seed, block, use]).permutation(self._block)
 
-    def batches(self, image_size: int, step: int = 0) -> tf.data.Dataset:
+    def batches(self, image_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Batches (RGB (B, H, W, 3) in [-1, 1], coefficients (B, K)), from that of training step ``step`` on.
 
         Args:
             image_size: the pictures are enlarged to this width, by repeating pixels: the regressor's averaging takes
                 that back exactly, and small portraits are made four times faster.
             step: steps before, whose portraits are not made.
+            share: of each batch, one replica's part at a time.
         """
         size, repeat = self._maker.size, image_size // self._maker.size
-        first = step * self._batch_size
+        numbers, kept = tf.data.Dataset.counter(step * self._batch_size), share.kept(self._batch_size)
+        if kept is not None:
+            numbers = numbers.filter(kept)
 
-        def load(place):
-            rgb, coeff = tf.numpy_function(self._uses_at, [place], [tf.uint8, tf.float32], stateful=False)
+        def load(numbers):
+            rgb, coeff = tf.numpy_function(self._examples, [numbers], [tf.uint8, tf.float32], stateful=False)
             return (tf.ensure_shape(rgb, (self._uses, size, size, 3)),
                     tf.ensure_shape(coeff, (self._uses, self._maker.morphable.coefficient_count)))
 
@@ -67,14 +71,15 @@ class ReusedPortraits:
             rgb = tf.repeat(tf.repeat(rgb, repeat, axis=1), repeat, axis=2)
             return tf.cast(rgb, tf.float32) / 127.5 - 1.0, coeff
 
-        return (tf.data.Dataset.counter(first // self._uses)
+        # As many examples at a time as a portrait has uses: one portrait of them is new.
+        return (numbers.batch(self._uses)
                 .map(load, num_parallel_calls=self._workers, deterministic=True).unbatch()
-                .skip(first % self._uses).batch(self._batch_size, drop_remainder=True)
+                .batch(share.part(self._batch_size), drop_remainder=True)
                 .map(to_network_range).prefetch(4))
 
-    def _uses_at(self, place) -> tuple[np.ndarray, np.ndarray]:
-        """The examples ``rec_reuse * place`` and those up to the next place: one portrait of them is new."""
-        examples = range(self._uses * int(place), self._uses * (int(place) + 1))
+    def _examples(self, numbers) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures (RGB) and coefficients of examples."""
+        examples = [int(number) for number in numbers]
         pictures, coefficients = zip(*(self._portrait(self.portrait_of(example)) for example in examples))
         return np.stack([self._shown(rgba, example) for rgba, example in zip(pictures, examples)]), \
             np.stack(coefficients)

@@ -7,12 +7,14 @@ rasterization and the losses.
 
 from __future__ import annotations
 
+import functools
 import os
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from facegcn import replicas
 from facegcn.errors import log
 from facegcn.losses import (
     CRITIC_TERMS,
@@ -26,26 +28,31 @@ from facegcn.losses import (
     truth_loss,
 )
 from facegcn.photos.packed_file import damage_named
-from facegcn.photos.packed_photos import PackedPhotos, alternated, batches
+from facegcn.photos.packed_photos import Examples, PackedPhotos, alternated, batches
 from facegcn.report import contact_sheet, overlay, to_uint8
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
 from facegcn.training.checkpoints import Checkpoints, TrainingState
+from facegcn.training.devices import ONE, WHOLE, Devices, Share, Trainer
 from facegcn.training.encoding import Encoding
 from facegcn.training.finite import BatchPart, Norms, name_rows
-from facegcn.training.interruption import StopRequest
 from facegcn.training.optimizer import adam
 
 _SHEET_FACES = 6  # as many as can be looked at
 
 
-class TextureTrainer(keras.Model):
+class TextureTrainer(Trainer):
     """One training step of the texture network, and of the critic when there is one.
 
     Args:
         face_model: a FaceModel with a texture network; the identity term is there when it has FaceNet.
         config: the weights of the loss terms, ``drop_rate``, ``clip_norm``, ``critic_steps``.
         critic: the image critic, or None.
+
+    Attributes:
+        critic_learns: whether the critic's losses count, as far as the render weight is known outside of the step.
     """
+
+    critic_learns = False
 
     def __init__(self, face_model, config, critic=None):
         super().__init__(name="texture_trainer")
@@ -58,8 +65,16 @@ class TextureTrainer(keras.Model):
         self.norms = [Norms(self.network)]
         if critic is not None:
             self.norms.append(Norms(critic))
+            # Replicas cannot meet inside of what XLA compiles.
+            alone = self.distribute_strategy.num_replicas_in_sync == 1
+            self._critic_gradients = (tf.function(self._critic_gradients_of, jit_compile=True, autograph=False)
+                                      if config.xla and alone else self._critic_gradients_of)
             self.critic_optimizer = adam(config.lr, config.clip_norm)
             self.critic_optimizer.build(critic.trainable_variables)
+
+    def variant(self):
+        """A step with and one without the critic's learning, on several replicas."""
+        return self.critic_learns
 
     def weights_now(self) -> LossWeights:
         """The loss weights at the current epoch."""
@@ -98,22 +113,22 @@ class TextureTrainer(keras.Model):
         rgba, coeff, embedding, *truth = batch
         seen = embedding
         if self._config.drop_rate:
-            seen = tf.nn.experimental.stateless_dropout(embedding, self._config.drop_rate, self._random_seed(0))
+            kept = replicas.drawn(tf.shape(embedding)[0], lambda count: tf.nn.experimental.stateless_dropout(
+                tf.ones((count, embedding.shape[-1])), self._config.drop_rate, self._random_seed(0)))
+            seen = embedding * kept
         terms = {}
         if self.critic is not None:
-            # The critic learns from the moment the generator's image losses count.
-            terms.update(tf.cond(self.render_weight > 0.0, lambda: self._critic_step(rgba, coeff, seen),
-                                 lambda: dict.fromkeys(CRITIC_TERMS, tf.constant(0.0))))
+            terms.update(self._critic_terms(rgba, coeff, seen))
         with tf.GradientTape() as tape:
             found, outputs = self.generator_terms(rgba, coeff, embedding, *truth, training=True, seen=seen)
             if self.critic is not None:
                 adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
                 found["adversarial"] = adversarial
                 found["total"] += self._adversarial_share() * self._config.adv_lambda * adversarial
-        gradients = tape.gradient(found["total"], self.network.trainable_variables)
+        gradients = replicas.mean(tape.gradient(found["total"], self.network.trainable_variables))
         found["gradient_norm"] = self.norms[0].note(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables))
-        return {**terms, **found}
+        return replicas.mean({**terms, **found})
 
     def _adversarial_share(self):
         """Factor of the generator's adversarial term: the render weight, or 0 and 1 [released code]."""
@@ -126,10 +141,26 @@ class TextureTrainer(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int64)
         return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(self._config.seed, tf.int64), step]), use)
 
+    def _critic_terms(self, rgba, coeff, embedding):
+        """The critic's terms and its step, from the moment the generator's image losses count; until then 0."""
+        def learn():
+            return self._critic_step(rgba, coeff, embedding)
+
+        def wait():
+            return dict.fromkeys(CRITIC_TERMS, tf.constant(0.0))
+
+        if replicas.count() > 1:  # they cannot meet inside of tf.cond
+            return learn() if self.critic_learns else wait()
+        return tf.cond(self.render_weight > 0.0, learn, wait)
+
     def _critic_step(self, rgba, coeff, embedding):
         """``critic_steps`` updates of the critic on this batch's renders; the terms of the last."""
         fake = tf.stop_gradient(self.face_model.reconstruct(rgba, coeff, embedding)["fine_render"])
         self.critic_optimizer.learning_rate.assign(self.optimizer.learning_rate)  # they decay together
+        if replicas.count() > 1:  # nor inside of a loop
+            for number in range(self._config.critic_steps):
+                terms = self._critic_update(rgba, fake, number)
+            return terms
         # A loop, not repetitions: those are traced, optimised and kept in memory one beside the other.
         return tf.while_loop(lambda number, terms: number < self._config.critic_steps,
                              lambda number, terms: (number + 1, self._critic_update(rgba, fake, number)),
@@ -137,15 +168,21 @@ class TextureTrainer(keras.Model):
 
     def _critic_update(self, rgba, fake, number):
         """Update ``number`` of the critic in this step; its terms."""
-        share = tf.random.stateless_uniform((tf.shape(rgba)[0], 1, 1, 1), self._random_seed(1 + number))
+        share = replicas.drawn(tf.shape(rgba)[0], lambda count: tf.random.stateless_uniform(
+            (count, 1, 1, 1), self._random_seed(1 + number)))
+        terms, gradients = self._critic_gradients(rgba, fake, share)
+        gradients = replicas.mean(gradients)
+        self.norms[1].note(gradients, fresh=tf.equal(number, 0))
+        self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
+        return terms
+
+    def _critic_gradients_of(self, rgba, fake, share):
+        """The critic's terms on photos and renders, and their gradients."""
         with tf.GradientTape() as tape:
             terms = critic_losses(self.critic, fake, rgba, share)
             # The released code weighs this side too; it decides how often the clipped norm is reached.
             weighed = self._config.adv_lambda * terms["critic"]
-        gradients = tape.gradient(weighed, self.critic.trainable_variables)
-        self.norms[1].note(gradients, fresh=tf.equal(number, 0))
-        self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
-        return terms
+        return terms, tape.gradient(weighed, self.critic.trainable_variables)
 
     def trained_variables(self) -> list:
         """Every variable that a step changes: of networks and optimisers."""
@@ -155,7 +192,7 @@ class TextureTrainer(keras.Model):
     def test_step(self, batch):
         """The loss terms of a validation batch."""
         terms, _ = self.generator_terms(*batch)
-        return terms
+        return replicas.mean(terms)
 
 
 class Schedule(keras.callbacks.Callback):
@@ -168,6 +205,7 @@ class Schedule(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         render, refine = schedule(epoch, self._render_start, self._kind)
         self.model.render_weight.assign(render)
+        self.model.critic_learns = self.model.critic is not None and render > 0.0
         self.model.refine_weight.assign(refine)
 
 
@@ -203,7 +241,8 @@ class Samples(keras.callbacks.Callback):
 
 @damage_named()
 def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, encoding: Encoding,
-                  made: tuple[PackedPhotos, Encoding] | None = None, epochs_done: int = 0) -> None:
+                  made: tuple[PackedPhotos, Encoding] | None = None, epochs_done: int = 0,
+                  devices: Devices = ONE) -> None:
     """Runs stage ``render``; writes checkpoints, statistics, sample sheets and ``texture.weights.h5``.
 
     A run that is continued goes on exactly where its checkpoint was written, in the middle of an epoch too.
@@ -217,19 +256,25 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         made: made portraits and their encoding; every second example is one of them. With a dozen
             photos alone the networks would learn these photos by heart.
         epochs_done: epochs that imported weights have behind them; a checkpoint in the run knows better.
+        devices: to train on; the trainer was made in their scope.
 
     Raises:
+        UserError: a batch cannot be split evenly over the devices.
         TrainingStopped: a loss term is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM; all is saved.
     """
+    devices.check_batches(batch_size=config.batch_size)
     steps = max(1, (len(packed.splits["train"]) + (len(made[0].names) if made else 0)) // config.batch_size)
     decayed = keras.optimizers.schedules.ExponentialDecay(config.lr, steps, config.lr_decay, staircase=True)
-    # XLA over the texture network computes its recursion again and again, and refuses the rasterizer.
-    trainer.compile(optimizer=adam(decayed, config.clip_norm), jit_compile=False)
-    trainer.optimizer.build(trainer.network.trainable_variables)
+    with devices.scope():
+        # XLA over the texture network computes its recursion again and again, and refuses the rasterizer.
+        trainer.compile(optimizer=adam(decayed, config.clip_norm), jit_compile=False)
+        trainer.optimizer.build(trainer.network.trainable_variables)
     state = TrainingState(step=steps * epochs_done, epoch=epochs_done)
-    checkpoints = texture_checkpoints(trainer, run, state, config.checkpoint_seconds)
-    checkpoints.restore()
+    with devices.chief_first():
+        checkpoints = texture_checkpoints(trainer, run, state, config.checkpoint_seconds, devices.chief)
+        checkpoints.restore()
+    devices.check_same("checkpoints", state.step)
     if state.steps != steps:  # of other batches: the epoch that was under way begins anew
         state.steps, state.in_epoch, state.epoch_sums = steps, 0, {}
     run.forget_stats("render", state.step)
@@ -238,21 +283,27 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         return
     data = _Data(packed, encoding, made, config, trainer.face_model.morphable.vertex_count)
     every = max(1, round(config.eval)) if config.eval else config.epoch
-    with StopRequest() as stop, Progress("texture", steps * config.epoch, steps * state.epoch + state.in_epoch) as bar:
+    with devices.stop_request() as trainer.stop, Progress(
+            "texture", steps * config.epoch, steps * state.epoch + state.in_epoch) as bar:
         callbacks = [Schedule(config.render_start, config.schedule),
                      StopOnNonFinite(state, lambda: data.parts(state.epoch * steps + state.in_epoch), trainer.norms,
                                      trainer.trained_variables() if config.skip_bad_batches else None),
-                     StatsLog(run.stats, "render", config.log_steps, state), ShowProgress(bar),
-                     Samples(run.file("samples"), *data.faces(), every),
-                     SaveCheckpoints(checkpoints, stop, run.file("texture.weights.h5"), trainer.network),
-                     keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)]
+                     StatsLog(run.stats, "render", config.log_steps, state), ShowProgress(bar)]
+        if devices.chief:
+            callbacks += [Samples(run.file("samples"), *data.faces(), every),
+                          SaveCheckpoints(checkpoints, trainer.stop, run.file("texture.weights.h5"), trainer.network),
+                          keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)]
+        else:
+            callbacks.append(SaveCheckpoints(checkpoints, trainer.stop))
         while state.epoch < config.epoch:
             # Keras cannot begin within an epoch: the rest of one is a fit of its own.
             until = state.epoch + 1 if state.in_epoch else config.epoch
             trainer.fit(
-                data.training(state.epoch * steps + state.in_epoch), steps_per_epoch=steps - state.in_epoch,
-                initial_epoch=state.epoch, epochs=until, verbose=0, shuffle=False, callbacks=callbacks,
-                validation_data=data.validation(), validation_freq=every, validation_steps=data.validation_steps)
+                devices.batches(functools.partial(data.training, state.epoch * steps + state.in_epoch)),
+                steps_per_epoch=steps - state.in_epoch, initial_epoch=state.epoch, epochs=until, verbose=0,
+                shuffle=False, callbacks=callbacks,
+                validation_data=devices.batches(data.validation) if data.validation_steps else None,
+                validation_freq=every, validation_steps=data.validation_steps)
 
 
 class _Data:
@@ -269,21 +320,20 @@ class _Data:
         self._truth_vertices = vertex_count if made is not None or packed.truth is not None else 0
         self.validation_steps = -(-len(packed.splits["val"]) // config.batch_size)
 
-    def training(self, step: int) -> tf.data.Dataset:
-        """Endless batches, from that of training step ``step`` on."""
+    def training(self, step: int, share: Share = WHOLE) -> tf.data.Dataset:
+        """Endless batches, from that of training step ``step`` on; of each one replica's part at a time."""
         def series(packed, encoding):
             return lambda first: packed.examples(packed.splits["train"], self._arrays(packed, encoding),
                                                  self._config.seed, first, self._truth_vertices)
 
-        return self._in_turn(series, step)
+        return share.batches(self._in_turn(series, step), self._config.batch_size)
 
-    def _in_turn(self, series, step: int) -> tf.data.Dataset:
-        """Endless batches of the photos, in turn with the made portraits; ``series(packed, encoding)`` gives each one's
-        examples from a given one on."""
+    def _in_turn(self, series, step: int) -> Examples:
+        """Endless examples of the photos, in turn with the made portraits, from training step ``step`` on;
+        ``series(packed, encoding)`` gives each one's examples from a given one on."""
         first = step * self._config.batch_size
         photos = series(self._packed, self._encoding)
-        examples = photos(first) if self._made is None else alternated(photos, series(*self._made), first)
-        return batches(examples, self._config.batch_size)
+        return photos(first) if self._made is None else alternated(photos, series(*self._made), first)
 
     def parts(self, step: int) -> list[BatchPart]:
         """The batch of training step ``step``, with the names of its records."""
@@ -291,16 +341,21 @@ class _Data:
             return lambda first: packed.examples(packed.splits["train"], (*encoding, name_rows(packed.names)),
                                                  self._config.seed, first)
 
-        rgba, coeff, embedding, names = next(self._in_turn(series, step).as_numpy_iterator())
+        found = batches(self._in_turn(series, step), self._config.batch_size)
+        rgba, coeff, embedding, names = next(found.as_numpy_iterator())
         return [BatchPart(list(names), {"photo": rgba, "coefficients": coeff, "features": embedding})]
 
-    def validation(self) -> tf.data.Dataset | None:
-        """The held-out photos once; None without any."""
-        if not self.validation_steps:
-            return None
-        examples = self._packed.examples(self._packed.splits["val"], self._arrays(self._packed, self._encoding),
+    def validation(self, share: Share = WHOLE) -> tf.data.Dataset:
+        """The held-out photos once, likewise; a last batch that is short goes to every replica as a whole."""
+        size, held_out = self._config.batch_size, self._packed.splits["val"]
+        whole = len(held_out) // size * size
+
+        def examples(records):
+            return self._packed.examples(records, self._arrays(self._packed, self._encoding),
                                          truth_vertices=self._truth_vertices)
-        return batches(examples, self._config.batch_size)
+
+        return share.batches(examples(held_out[:whole]), size).concatenate(
+            batches(examples(held_out[whole:]), size).repeat(share.local_replicas))
 
     def _arrays(self, packed, encoding):
         """What each example holds beside its picture, but for the true albedo."""
@@ -316,9 +371,10 @@ class _Data:
         return self._packed.photos(chosen), *(rows[chosen] for rows in self._encoding)
 
 
-def texture_checkpoints(trainer: TextureTrainer, run, state: TrainingState, seconds: float) -> Checkpoints:
-    """Checkpoints of network, optimiser and critic in the run's ``checkpoints/texture``."""
+def texture_checkpoints(trainer: TextureTrainer, run, state: TrainingState, seconds: float,
+                        writes: bool = True) -> Checkpoints:
+    """Checkpoints of network, optimiser and critic in the run's ``checkpoints/texture``; see ``Checkpoints``."""
     parts = {"network": trainer.network, "optimizer": trainer.optimizer}
     if trainer.critic is not None:
         parts.update(critic=trainer.critic, critic_optimizer=trainer.critic_optimizer)
-    return Checkpoints(run.file("checkpoints", "texture"), state, seconds, **parts)
+    return Checkpoints(run.file("checkpoints", "texture"), state, seconds, writes, **parts)

@@ -35,7 +35,8 @@ class Case(NamedTuple):
         script, arguments: the command; ``{}`` stands for the world's folder.
         place: the folder.
         absent: patterns of files in the world that are removed before, so that they must be made.
-        fine: whether it must end well on a read-only disk, because it needs to write nothing there.
+        fine: whether it must end well on a read-only disk, because it needs to write nothing there; that alone is
+            tried.
     """
 
     name: str
@@ -59,11 +60,11 @@ CASES = (
          ("data/*.encoding-*", "data/made-*")),
     Case("hierarchy", "main", f"{_TRAIN} render --suffix new --set epoch=0", "data", ("data/sampling-*",)),
     Case("train, data kept", "main", f"{_TRAIN} render --suffix new --epoch 1", "data", (), True),
-    Case("test", "main", f"{_TEST} --texture 1024 --views", "results"),
+    Case("test", "main", f"{_TEST} --texture 2048 --views", "results"),
     Case("layout", "main", f"{_TEST} --texture 1024", "data", ("data/texture-*",)),
     Case("test, data kept", "main", _TEST, "data", (), True),
     Case("test, runs kept", "main", _TEST, "runs", (), True),
-    Case("temporary files", "main", f"{_TRAIN} render --suffix new --epoch 1", "tmp"),
+    Case("temporary files", "main", f"{_TRAIN} render --suffix new --epoch 1", "tmp", (), True),
 )
 
 

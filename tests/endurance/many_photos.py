@@ -1,8 +1,9 @@
 """Test mode on thousands of photos: memory, open files and speed as it goes on, then a kill and --resume.
 
-    python -m tests.endurance.many_photos [--count 2000] [--side 256] [--config FILE] [--texture none] [--folder FOLDER]
+    python -m tests.endurance.many_photos [--count 2000] [--side 256] [--config FILE] [--texture none] [--every 100]
+        [--folder FOLDER]
 
-Every hundredth photo is none, or holds no face. A line each hundred photos; at the end the slope of the resident memory
+Every hundredth photo is none, or holds no face. A line each so many photos; at the end the slope of the resident memory
 over the second half. Exit code 1 where memory grows by more than a megabyte a hundred photos, or a photo ended the run.
 """
 
@@ -24,7 +25,6 @@ import numpy as np
 from facegcn.config import PROJECT
 from facegcn.reconstruction.results import JOURNAL
 
-_EVERY = 100  # photos a line
 _MOST_GROWTH = 1.0  # megabytes a hundred photos
 _LOOK = 0.5  # seconds
 
@@ -76,11 +76,11 @@ def look(pid: int, photos: int, begin: float) -> Look:
                 len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]))
 
 
-def watched(command: list[str], output: str, stop_at: int | None = None) -> tuple[int, list[Look]]:
+def watched(command: list[str], output: str, every: int, stop_at: int | None = None) -> tuple[int, list[Look]]:
     """Runs test mode, telling of it; kills it once so many photos are done."""
     looks, begin = [], time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    next_one = done(output) // _EVERY * _EVERY + _EVERY
+    next_one = done(output) // every * every + every
     while process.poll() is None:
         time.sleep(_LOOK)
         photos = done(output)
@@ -93,7 +93,7 @@ def watched(command: list[str], output: str, stop_at: int | None = None) -> tupl
             seconds = looks[-1].seconds - looks[-2].seconds if len(looks) > 1 else 1.0
             print(f"{photos:7d} photos {looks[-1].memory:8.0f} MB {looks[-1].files:4d} files {looks[-1].threads:4d} "
                   f"threads {rate / seconds:6.2f} photos/s", flush=True)
-            next_one = photos // _EVERY * _EVERY + _EVERY
+            next_one = photos // every * every + every
         if stop_at is not None and photos >= stop_at:
             process.send_signal(signal.SIGKILL)
     return process.wait(), looks
@@ -113,6 +113,7 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--config", default=os.path.join(PROJECT, "configs", "demo.yaml"))
     parser.add_argument("--texture", default="none")
+    parser.add_argument("--every", type=int, default=100, help="photos a line")
     parser.add_argument("--folder", help="where photos and results go and stay; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -121,10 +122,10 @@ def main() -> int:
         make(folder, options.count, options.side)
         command = [sys.executable, os.path.join(PROJECT, "main.py"), "--config", options.config, "--mode", "test",
                    "--input", os.path.join(folder, "in"), "--output", output, "--texture", options.texture]
-        code, looks = watched(command, output, options.count * 9 // 10)
+        code, looks = watched(command, output, options.every, options.count * 9 // 10)
         killed_at = done(output)
         print(f"killed after {killed_at} photos (code {code}); going on with --resume", flush=True)
-        code, _ = watched([*command, "--resume"], output)
+        code, _ = watched([*command, "--resume"], output, options.every)
         with open(os.path.join(output, "metrics.json"), encoding="utf-8") as file:
             rows = json.load(file)["photos"]
         statuses = [row["status"] for row in rows.values()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 import shutil
@@ -12,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import skimage.data
 import skimage.io
-import tensorflow as tf
 
 from facegcn.errors import BinFileError
 from facegcn.files import code_version
 from facegcn.photos import packed_file
+from facegcn.reconstruction.results import JOURNAL
 from facegcn.training import encoding
 from tests.endurance.small_world import SmallWorld
-from tests.endurance.wholeness import contents, is_leftover, kept_files, names_seen
+from tests.endurance.wholeness import contents, differences, is_leftover, kept_files, names_seen, stats, weights
 
 _STEPS_BEFORE_A_KILL = 16  # at most: a training of some fifty steps is killed several times
 _DELAY = 0.03  # seconds behind an event, at most: writing a small file takes about that long
@@ -281,15 +280,16 @@ class Training(Phase):
         return super().after_kill()
 
     def lost_seconds(self) -> float:
-        """Seconds of training between the newest checkpoint, or the first step, and the last step."""
-        lines = stats(self.run(), "seconds")
-        newest = max(map(os.path.getmtime, self._checkpoints()), default=0.0)
-        if not self.steps():
+        """Seconds of training between the newest checkpoint, or the first step of this start, and the last step."""
+        times = [line["seconds"] for line in stats(self.run(), "seconds") if line["stage"] == self.stage]
+        if not times:
             return 0.0
-        if not newest:
-            mine = [line["seconds"] for line in lines if line["stage"] == self.stage]
-            return round(mine[-1] - mine[0], 2)
-        return round(max(0.0, os.path.getmtime(os.path.join(self.run(), "stats.jsonl")) - newest), 2)
+        first = len(times) - 1
+        while first and times[first - 1] <= times[first]:  # they count from the start of the program
+            first -= 1
+        last = os.path.getmtime(os.path.join(self.run(), "stats.jsonl"))
+        saved = max(map(os.path.getmtime, self._checkpoints()), default=0.0)
+        return round(max(0.0, last - max(saved, last - (times[-1] - times[first]))), 2)
 
     def after_start(self, shown):
         """How many steps were lost is found out from where the start went on, if it came that far."""
@@ -327,41 +327,68 @@ class Checkpoint(Training):
 
 
 class Export(Phase):
-    """Test mode, with all that it writes of a few faces."""
+    """Test mode, with all that it writes of a few faces; it goes on with ``--resume``."""
 
     name = "export"
     events, longest = 150, 6.0
 
     def __init__(self, folder, base):
         super().__init__(folder, base)
-        self._expected = {}
+        self._expected, self._written = {}, {}
+        os.makedirs(self.world.path("crops"))
+        for path in sorted(glob.glob(self.world.path("data", "portraits-*", "*.png")))[:4]:
+            shutil.copy(path, self.world.path("crops"))
 
     def expect(self, run) -> None:
         """Reconstructs undisturbed."""
         folder = self.world.path("expected")
-        if not os.path.exists(folder):
+        if not os.path.exists(os.path.join(folder, "report.html")):
             run("main", self._arguments(folder))
-        self._expected = contents([folder])
+        self._expected = self._results(folder)
 
     def _arguments(self, output):
-        return self.world.flags("--mode", "test", "--suffix", "render", "--texture", "1024", "--views",
-                                "--set", "test_batch_size=1", "--output", output)
+        return self.world.flags("--mode", "test", "--suffix", "render", "--texture", "1024", "--views", "--input",
+                                self.world.path("crops"), "--set", "test_batch_size=1", "--output", output)
+
+    @staticmethod
+    def _results(folder) -> dict[str, str]:
+        """All but the journal, which grows, and has other lines in a run that went on."""
+        return {name: data for name, data in contents([folder]).items() if name != JOURNAL}
 
     def begin(self):
         shutil.rmtree(self.world.path("results"), ignore_errors=True)
 
     def command(self):
-        return "main", self._arguments(self.world.path("results"))
+        going = ["--resume"] if os.path.exists(self.world.path("results", JOURNAL)) else []
+        return "main", [*self._arguments(self.world.path("results")), *going]
 
     def watched(self):
         return [self.world.path("results")]
 
     def after_kill(self):
-        found = contents(self.watched())
-        return [name for name, data in found.items() if data != self._expected.get(name)]
+        self._written = {path: os.stat(path).st_ino for path in self._done()}
+        found = self._results(self.world.path("results"))
+        # What is said of all photos may be of those before a stop; at the end it is compared.
+        return [name for name, data in found.items() if data != self._expected.get(name) and not name.startswith(
+            ("metrics", "overview", "report"))] + kept_files(self.watched())
+
+    def _done(self) -> list[str]:
+        """Results that the journal calls done."""
+        path = self.world.path("results", JOURNAL)
+        if not os.path.exists(path):
+            return []
+        with open(path, encoding="utf-8") as file:
+            names = re.findall(r'^\{"name": "([^"]+)".*\}$', file.read(), re.MULTILINE)  # of lines that are whole
+        return [self.world.path("results", f"{name}.npz") for name in names]
+
+    def after_start(self, shown):
+        """Photos that were done are not done again."""
+        again = [path for path, number in self._written.items() if os.stat(path).st_ino != number]
+        self._written = {}
+        return [f"reconstructed again: {path}" for path in again]
 
     def at_end(self):
-        return differences(self._expected, contents(self.watched()))
+        return differences(self._expected, self._results(self.world.path("results")))
 
 
 PHASES = {kind.name: kind for kind in (Packing, Encoding, Rec, Render, Checkpoint, Export)}
@@ -387,31 +414,3 @@ def make_base(folder: str, run) -> SmallWorld:
         run("main", world.flags("--mode", "train", "--stage", "render", "--suffix", "render"))
         open(done, "w").close()
     return world
-
-
-# ---------------------------------------------------------------- comparing
-def stats(run: str, *also: str) -> list[dict]:
-    """The whole lines of a run's statistics, without the time unless it is asked for."""
-    path = os.path.join(run, "stats.jsonl")
-    if not run or not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        lines = file.read().split("\n")[:-1]
-    return [{key: value for key, value in json.loads(line).items() if key != "seconds" or key in also}
-            for line in lines]
-
-
-def weights(run: str) -> dict[str, np.ndarray]:
-    """Networks and optimisers of a run's newest checkpoints, and its regressor."""
-    found = dict(np.load(os.path.join(run, "regressor.npz")))
-    for folder in glob.glob(os.path.join(run, "checkpoints", "*")):
-        reader = tf.train.load_checkpoint(folder)
-        found |= {name: np.array(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()
-                  if name.startswith(("network/", "regressor/", "optimizer/")) and "OBJECT" not in name}
-    return found
-
-
-def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
-    """Names of files that are absent, too many, or other than expected."""
-    return [f"{name} is {'absent' if name not in found else 'too many' if name not in expected else 'another'}"
-            for name in sorted(set(expected) | set(found)) if expected.get(name) != found.get(name)]

@@ -44,7 +44,7 @@ def make_world(args) -> str:
     model = embedded(half_ellipsoid(25, 31, (80, 64, 80)))
     data = os.path.join(args.out, "data")
     model.save(os.path.join(data, "model.npz"))
-    write_standin_graphs(data, model.coefficient_count, image_size=64)
+    write_standin_graphs(data, model.coefficient_count)
     path, names = os.path.join(data, "faces.bin"), [f"{number:06d}" for number in range(1, args.records + 1)]
     if args.sparse:
         write_sparse(path, names, args.pixels)
@@ -177,6 +177,13 @@ def check(args) -> dict:
     return found
 
 
+def passed(found: dict, most: float) -> bool:
+    """Whether no phase took more than ``most`` GB, all parts were kept, and the program ended as it was asked to."""
+    kept, _, before = found["parts_kept"].partition(" of ")
+    return (max(peak[0] for peak in found["peaks_gb"].values()) <= most and found["exit_code"] == 143
+            and (not before or kept == before))
+
+
 def main(arguments=None) -> int:
     """Prints the figures as JSON; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,9 +198,7 @@ def main(arguments=None) -> int:
     shutil.rmtree(args.out, ignore_errors=True)
     found = check(args)
     print(json.dumps(found, indent=1))
-    greatest = max(peak[0] for peak in found["peaks_gb"].values())
-    kept, _, before = found["parts_kept"].partition(" of ")
-    return 0 if greatest <= args.most and found["exit_code"] == 143 and (not before or kept == before) else 1
+    return int(not passed(found, args.most))
 
 
 if __name__ == "__main__":

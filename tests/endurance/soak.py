@@ -122,11 +122,11 @@ class Work:
     def _photos(self) -> int:
         folder = os.path.join(self._folder, "results")
         for entry in os.scandir(folder) if os.path.isdir(folder) else ():
-            match = re.match(r"(\d{6}-.*)\.npz$", entry.name)
-            if match:
-                self._names.add(match[1])
-            old = time.time() - entry.stat().st_mtime > _KEPT
-            if old and re.match(r"\d{6}-", entry.name):
+            if not re.match(r"\d{6}-", entry.name):  # half written, or of all photos
+                continue
+            if entry.name.endswith(".npz"):
+                self._names.add(entry.name)
+            if time.time() - entry.stat().st_mtime > _KEPT:
                 os.remove(entry.path)
         return len(self._names)
 

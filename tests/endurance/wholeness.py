@@ -1,8 +1,9 @@
-"""Whether the files that a killed program leaves are whole, and which are half written under a name of their own."""
+"""Whether files that a killed program leaves are whole, which are half written, and whether two works are the same."""
 
 from __future__ import annotations
 
 import fnmatch
+import glob
 import hashlib
 import json
 import os
@@ -83,3 +84,31 @@ def _read(path: str) -> None:
         reader = tf.train.load_checkpoint(path.removesuffix(".index"))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
+
+
+# ---------------------------------------------------------------- comparing
+def stats(run: str, *also: str) -> list[dict]:
+    """The whole lines of a run's statistics, without the time unless it is asked for."""
+    path = os.path.join(run, "stats.jsonl")
+    if not run or not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")[:-1]
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds" or key in also}
+            for line in lines]
+
+
+def weights(run: str) -> dict[str, np.ndarray]:
+    """Networks and optimisers of a run's newest checkpoints, and its regressor."""
+    found = dict(np.load(os.path.join(run, "regressor.npz")))
+    for folder in glob.glob(os.path.join(run, "checkpoints", "*")):
+        reader = tf.train.load_checkpoint(folder)
+        found |= {name: np.array(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()
+                  if name.startswith(("network/", "regressor/", "optimizer/")) and "OBJECT" not in name}
+    return found
+
+
+def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    """Names of files that are absent, too many, or other than expected."""
+    return [f"{name} is {'absent' if name not in found else 'too many' if name not in expected else 'another'}"
+            for name in sorted(set(expected) | set(found)) if expected.get(name) != found.get(name)]

@@ -12,7 +12,8 @@ from importlib import import_module
 #: What ``--rows`` names, in the order of the default table -> the module that has the function.
 TABLE = {"rasterize": "drawing", "laplacian": "graphs", "step": "steps", "hierarchy": "hierarchy", "packing": "packing"}
 #: What takes too long for the default table, only by name.
-BY_NAME = {"growth": "growth", "photos": "photos"}
+BY_NAME = {"growth": "growth", "photos": "photos", "training_resnet": "training", "training_normal": "training",
+           "training_gan": "training", "step_growth": "step_growth"}
 
 
 def rows_function(name: str) -> Callable:

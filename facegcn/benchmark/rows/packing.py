@@ -45,7 +45,7 @@ def packing_rows(sizes: Sizes, parts: Parts) -> list[Row]:
 def png_row(sizes: Sizes) -> Row:
     """RGBA PNGs with points beside them, decoded, looked at and packed by two workers; in place of the reference, by
     one."""
-    rng, count = np.random.default_rng(0), max(2, sizes.images // 4)
+    rng, count = np.random.default_rng(0), max(2, sizes.images // 8)
     grey = cv2.resize(rng.integers(0, 256, (16, 16, 4), np.uint8), (sizes.pixels, sizes.pixels))
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, f"{number:03d}.png") for number in range(count)]

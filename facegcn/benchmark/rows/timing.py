@@ -27,12 +27,14 @@ class Parts(NamedTuple):
         adjacency: ``mesh_sampling.adjacency``.
         graph_laplacian: ``mesh_sampling.graph_laplacian``.
         network: ``model.build_texture_network``.
+        critic: ``model.build_critic``.
     """
 
     hierarchy: Callable
     adjacency: Callable
     graph_laplacian: Callable
     network: Callable
+    critic: Callable
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Reader(attempts.Reader):
         with open(path, "rb") as file:
             saved = file.read()
         short = b"world: ict\nname: me  # mine\nroot_dir: data/ict\nlr: 1e-3\nwide: true\nseed: 7\n"
-        some = b"".join(saved.splitlines(keepends=True)[::9]) + saved[saved.index(b"found:"):]
+        settings, found, rest = saved.partition(b"found:")
+        some = b"".join(settings.splitlines(keepends=True)[::9]) + found + rest
         return [{"config.yaml": text, "set.txt": b"lr=1e-4\nname=a\nwide=no\nerosion=7\n"} for text in (short, some)]
 
     def case(self, rng, seeds):

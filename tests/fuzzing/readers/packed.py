@@ -50,7 +50,7 @@ class Reader(attempts.Reader):
         header, records = packed_file.read_header(path), packed_file.read_companion(path)
         if header.shape != (_SIZE, _SIZE, 4):  # as packed_photos.read_packed
             raise UserError("another size")
-        return records, packed_file.reader(path)(np.arange(header.count))
+        return records, packed_file.Reader(path)(np.arange(header.count))
 
     def wrong(self, answer):
         records, images = answer
