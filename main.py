@@ -84,6 +84,7 @@ def _train_on(devices, config: Config, args, begun: list) -> int:
     from facegcn.photos.packed_photos import read_packed
     from facegcn.runs import RunFolder, frozen_networks
     from facegcn.training import texture_stage
+    from facegcn.training.loss_scale import check_devices
     from model import build_critic, build_face_model, load_imported
 
     morphable, run = load_morphable(config), None
@@ -93,6 +94,7 @@ def _train_on(devices, config: Config, args, begun: list) -> int:
             raise UserError(f"--restore: there is no run '*-{config.run_name}' in {config.runs_dir} to continue")
         config = run.continued(args)
         morphable = load_morphable(config)
+    check_devices(config.precision, devices.replicas)
     packed = read_packed(config, morphable.vertex_count)
     devices.check_same("settings or photos", repr(config), args.stage, args.restore, packed.names)
     keras.utils.set_random_seed(config.seed)

@@ -189,6 +189,8 @@ class Config:
     workers: int = setting(2, RELEASED, least=1, most=256)
     #: XLA compiles the critic's losses and gradients, the part of a step that it can (docs/scale.md).
     xla: bool = setting(False, OURS)
+    #: Of dense layers and 2D convolutions in training; weights, and test mode, are float32 always (docs/scale.md).
+    precision: str = setting("float32", OURS, choices=("float32", "mixed_bfloat16", "mixed_float16"))
     #: Two trainings with the same settings on the same machine give the same weights, bit for bit, interrupted or not.
     deterministic: bool = setting(False, OURS)
     #: A training step with a number that is not finite is undone and its batch passed over, its records named in the
@@ -362,8 +364,7 @@ def _checked(key, value, source):
         near = difflib.get_close_matches(key[:_SHOWN], _FIELDS, n=1, cutoff=_SLIP)
         hint = f"did you mean '{near[0]}'?" if near else "facegcn/config.py lists all settings"
         raise UserError(f"{source}: unknown setting '{key[:_SHOWN]}'; {hint}")
-    field = _FIELDS[key]
-    wanted = _TYPES[field.type]
+    field, wanted = _FIELDS[key], _TYPES[_FIELDS[key].type]
     value = _converted(value, wanted)
     if type(value) is not wanted:
         raise UserError(f"{source}: '{key}' must be of type {field.type}, got {_shown(value)}")

@@ -94,6 +94,8 @@ def folder_written_whole(folder: str) -> Iterator[str]:
             os.rename(folder, former)
         os.rename(partial, folder)
     finally:
+        if os.path.exists(former) and not os.path.exists(folder):  # a stop came between the two
+            os.rename(former, folder)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
 

@@ -125,11 +125,12 @@ class ChebyshevSeries:
         self._shifted = SparseProduct(shifted, symmetric, backend) if order > 1 else None
         self._doubled = SparseProduct(2.0 * shifted, symmetric, backend) if order > 2 else None
 
-    def __call__(self, x, kernel):
+    def __call__(self, x, kernel, product_dtype="float32"):
         """
         Args:
             x: (N, B, F_in) float32.
             kernel: (F_in * K, F_out) float32; row f * K + k belongs to T_k of feature f.
+            product_dtype: type that the factors of dense products are rounded to; all else is float32.
 
         Returns:
             (N, B, F_out) float32.
@@ -140,10 +141,10 @@ class ChebyshevSeries:
         shape = tf.shape(x)
         # (K, F_in, F_out): the weights of each term together.
         weights = tf.transpose(tf.reshape(kernel, (features_in, self.order, features_out)), (1, 0, 2))
-        result = convolve(tf.reshape(x, (-1, features_in)), weights, shape[0])
+        result = convolve(tf.reshape(x, (-1, features_in)), weights, shape[0], _dense_product(product_dtype))
         return tf.reshape(result, (shape[0], shape[1], features_out))
 
-    def _direct(self, x, weights, count):
+    def _direct(self, x, weights, count, matmul=tf.matmul):
         """sum_k (T_k X) W_k for x (N*B, F_in), weights (K, F_in, F_out)."""
         @tf.custom_gradient
         def convolve(x, weights):
@@ -151,14 +152,14 @@ class ChebyshevSeries:
             stacked = tf.reshape(weights, (-1, weights.shape[2]))  # (K*F_in, F_out)
 
             def gradient(g):
-                inner = [tf.matmul(g, weights[k], transpose_b=True) for k in range(self.order)]
-                by_weight = tf.matmul(terms, g, transpose_a=True)
+                inner = [matmul(g, weights[k], transpose_b=True) for k in range(self.order)]
+                by_weight = matmul(terms, g, transpose_a=True)
                 return (self._sum(inner, count, SparseProduct.transposed),
                         tf.reshape(by_weight, tf.shape(weights)))
-            return tf.matmul(terms, stacked), gradient
+            return matmul(terms, stacked), gradient
         return convolve(x, weights)
 
-    def _clenshaw(self, x, weights, count):
+    def _clenshaw(self, x, weights, count, matmul=tf.matmul):
         """sum_k T_k (X W_k) for x (N*B, F_in), weights (K, F_in, F_out)."""
         @tf.custom_gradient
         def convolve(x, weights):
@@ -166,10 +167,10 @@ class ChebyshevSeries:
 
             def gradient(g):
                 terms = self._terms(g, count, SparseProduct.transposed)
-                by_weight = tf.reshape(tf.matmul(terms, x, transpose_a=True),
+                by_weight = tf.reshape(matmul(terms, x, transpose_a=True),
                                        (self.order, weights.shape[2], weights.shape[1]))
-                return tf.matmul(terms, beside, transpose_b=True), tf.transpose(by_weight, (0, 2, 1))
-            inner = [tf.matmul(x, weights[k]) for k in range(self.order)]
+                return matmul(terms, beside, transpose_b=True), tf.transpose(by_weight, (0, 2, 1))
+            inner = [matmul(x, weights[k]) for k in range(self.order)]
             return self._sum(inner, count, SparseProduct.plain), gradient
         return convolve(x, weights)
 
@@ -195,12 +196,24 @@ class ChebyshevSeries:
         return tf.reshape(parts[0] + multiply(self._shifted, last, before), shape)
 
 
+def _dense_product(dtype: str):
+    """tf.matmul of float32 matrices whose factors are rounded to a type first."""
+    if dtype == "float32":
+        return tf.matmul
+    return lambda a, b, **options: tf.cast(tf.matmul(tf.cast(a, dtype), tf.cast(b, dtype), **options), tf.float32)
+
+
 class ChebConv(keras.layers.Layer):
     """Chebyshev graph convolution: activation(sum_k T_k(L - I) X W_k + bias).
 
     Input (B, N, F_in), output (B, N, filters); with ``vertex_major`` (N, B, F_in) and
     (N, B, filters). The kernel has shape (F_in * order, filters), row f * order + k.
+
+    Attributes:
+        product_dtype: see ``ChebyshevSeries``; how to compute is no part of ``get_config``.
     """
+
+    product_dtype = "float32"
 
     def __init__(self, filters, laplacian, order=6, activation=None, use_bias=True,
                  kernel_initializer="he_normal", vertex_major=False, **kwargs):
@@ -243,7 +256,7 @@ class ChebConv(keras.layers.Layer):
     def call(self, x):
         """Convolves (B, N, F_in), or (N, B, F_in) when vertex-major."""
         kernel = tf.convert_to_tensor(self.kernel)
-        result = _in_vertex_major(self.vertex_major, lambda y: self._series(y, kernel), x)
+        result = _in_vertex_major(self.vertex_major, lambda y: self._series(y, kernel, self.product_dtype), x)
         if self.use_bias:
             result = result + self.bias
         return self.activation(result)

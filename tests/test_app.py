@@ -124,6 +124,25 @@ def test_the_page_shows_what_became_of_a_photo(work, photo, words, caplog):
     assert change("without light", models) == ("plain.glb" if good else None)
 
 
+@pytest.mark.parametrize("space, host", [(False, "127.0.0.1"), (True, "0.0.0.0")])
+def test_the_page_stays_at_home_and_ends_when_it_is_stopped(monkeypatch, capsys, space, host):
+    blocks = MagicMock()
+    blocks.launch.return_value = (None, "http://127.0.0.1:7/", None)
+    environment = {key: value for key, value in os.environ.items() if key != "SPACE_ID"}
+    monkeypatch.setattr(os, "environ", {**environment, **({"SPACE_ID": "me/face"} if space else {})})
+    monkeypatch.setitem(sys.modules, "gradio", MagicMock())
+    monkeypatch.setattr(page, "build", lambda *_: blocks)
+    monkeypatch.setattr(program.time, "sleep", MagicMock(side_effect=KeyboardInterrupt))
+    assert program.main(["--port", "0"]) == 130
+    given = blocks.launch.call_args.kwargs
+    assert given["server_name"] == host and given["server_port"] > 0 and not given["share"]
+    assert given["max_file_size"] == page.UPLOAD_LIMIT and str(ROOT) in map(str, given["blocked_paths"])
+    blocks.close.assert_called_once()
+    assert not os.path.exists(os.environ["GRADIO_TEMP_DIR"]) and "http://127.0.0.1:7/" in capsys.readouterr().out
+    blocks.launch.side_effect = OSError("in use")
+    assert program.main(["--port", "7"]) == 2 and "cannot use port 7: in use" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- with gradio
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):

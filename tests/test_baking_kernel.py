@@ -61,3 +61,14 @@ def test_averaged_colors_are_linear_between_pixels_and_levels():
     colors[64 * 64:] = packed(np.full((32, 32, 3), 200, np.uint8))  # and each level has its share
     baking_kernel._averaged(colors, places, 0.25, 20.3, 31.7, found)
     np.testing.assert_allclose(found, 0.75 * (2 * 31.7 - 1) + 0.25 * 200, atol=1e-3)
+
+
+def test_places_that_are_no_numbers_are_looked_up_within_the_picture():
+    """Of NaN an integer would be made that lies gigabytes away: the process would end."""
+    nowhere, view = np.full(3, np.nan), np.full((8, 8), 0.5, np.float32)
+    nearest, trust = np.empty(3, np.float32), np.empty(3, np.float32)
+    baking_kernel._looked_up(nowhere, nowhere, view, view, nearest, trust)
+    np.testing.assert_array_equal([nearest, trust], np.full((2, 3), 0.5))
+    found = np.empty((3, 3), np.float32)
+    baking_kernel._sharp(packed(np.full((4, 5, 3), 7, np.uint8)), 4, 5, nowhere, nowhere, *found)
+    np.testing.assert_array_equal(found, np.full((3, 3), 7.0))

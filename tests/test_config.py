@@ -53,6 +53,7 @@ def test_text_becomes_the_fields_type(key, text, value):
     ({"epoch": "1.5"}, ["'epoch'", "int"]),
     ({"gan": "maybe"}, ["'gan'", "bool"]),
     ({"model": "unet"}, ["'model'", "resnet, normal", "'unet'"]),
+    ({"precision": "float16"}, ["'precision'", "float32, mixed_bfloat16, mixed_float16", "'float16'"]),
     ({"batch_size": "0"}, ["'batch_size'", "1 or more"]),
     ({"val_count": "-1"}, ["'val_count'", "0 or more"]),
     ({"lr": "nan"}, ["'lr'", "above 0", "nan"]), ({"clip_norm": "inf"}, ["'clip_norm'", "inf"]),

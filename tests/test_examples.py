@@ -141,6 +141,13 @@ def test_batches_that_are_kept_do_not_change(packed):
     assert [round((view[i, 0, 0, 0] + 1) * 127.5) for view in views for i in range(4)] == whole
 
 
+def test_memory_goes_from_one_series_to_the_next(packed):
+    """TensorFlow keeps the functions of datasets for good: memory of their own would add up."""
+    series = [packed.examples(np.arange(COUNT), ()) for _ in range(2)]
+    places = {examples.read(np.arange(4))[0].ctypes.data for examples in series}
+    assert len(places) == 1
+
+
 @pytest.mark.parametrize("first", [0, 1, 6, 7])
 def test_two_series_take_turns_from_any_example_on(packed, first):
     def series(indices):

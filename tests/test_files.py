@@ -118,6 +118,22 @@ def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path):
     assert os.listdir(folder) == ["1.txt"] and os.listdir(tmp_path) == ["crops"]
 
 
+def test_a_stop_between_two_folders_leaves_the_former_one(tmp_path, monkeypatch):
+    folder, rename = tmp_path / "crops", os.rename
+    with files.folder_written_whole(str(folder)) as partial:
+        files.write_text(os.path.join(partial, "kept.txt"), "")
+
+    def stopped(source, target):
+        if target == str(folder) and "former" not in source:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), files.folder_written_whole(str(folder)):
+        pass
+    assert os.listdir(folder) == ["kept.txt"] and os.listdir(tmp_path) == ["crops"]
+
+
 def test_a_line_that_has_no_room_names_its_file(tmp_path):
     files.append_line(str(tmp_path / "a.jsonl"), "{}")
     files.append_line(str(tmp_path / "a.jsonl"), "[]")

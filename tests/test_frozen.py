@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -492,6 +493,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def face_model(world):
+    keras.utils.set_random_seed(0)  # some starts of the released head are saturated, and have no gradient
     return build_face_model(world[2], bfm_like())
 
 

@@ -32,7 +32,7 @@ _COMPLEX = 0x800  # flag
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # by type; int8 to uint64
 #: What SciPy and h5py raise for a file that is damaged.
 READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, MemoryError, zlib.error,
-                struct.error)
+               struct.error)
 
 
 class AtLeast(NamedTuple):

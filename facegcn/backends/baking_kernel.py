@@ -41,8 +41,6 @@ _EXP = tuple(np.float32(c) for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519
                                      1.6666665459e-1, 5.0000001201e-1))
 
 
-
-
 @_compiled
 def logarithms(values, scratch, result):
     """Natural logarithms (n,) of positive normal float32 numbers; ``scratch`` (n,) float32 is overwritten."""
@@ -76,13 +74,14 @@ def exponentials(values, scratch, result):
 
 @_inlined
 def _between(x, low, high):
-    return min(max(x, low), high)
+    """A number within bounds; ``low`` for NaN, of which an index would be made that lies in no array."""
+    return min(max(low, x), high)
 
 
 @_inlined
 def _byte(x):
     """A value in [0, 1] as a byte."""
-    return np.uint8(min(max(x, _ZERO), _ONE) * _TOP + _HALF)
+    return np.uint8(min(max(_ZERO, x), _ONE) * _TOP + _HALF)
 
 
 @_inlined
@@ -164,7 +163,7 @@ def _add_level(colors, first, rows, columns, x, y, share, result):
 def _averaged(colors, places, level, x, y, result):
     """Colour of a picture's pyramid at a place of its finest level, between the two levels around ``level``."""
     last = len(places) - 1
-    finer = min(int(level), last)
+    finer = int(min(level, last))
     share = np.float32(level - finer) if finer < last else _ZERO
     result[:] = _ZERO
     for number, part in ((finer, _ONE - share), (min(finer + 1, last), share)):

@@ -1,8 +1,7 @@
 """How fast the costly parts are, each beside a plain reference; or how good what is found is, beside the truth.
 
     python -m facegcn.benchmark [--rows rasterize,laplacian,step,hierarchy,packing] [--vertices 35721] [--json FILE]
-    python -m facegcn.benchmark --rows growth
-    python -m facegcn.benchmark --rows step_growth
+    python -m facegcn.benchmark --rows growth                 # or step_growth, training_resnet, training_normal, ...
     python -m facegcn.benchmark --rows photos [--config configs/demo.yaml] [--photos FOLDER]
     python -m facegcn.benchmark quality [--config configs/demo.yaml] [--count 32] [--json FILE]
 

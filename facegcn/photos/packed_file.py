@@ -30,6 +30,7 @@ from facegcn.backends import record_kernels
 from facegcn.errors import BinFileError, BrokenFile, UserError
 from facegcn.files import check_name, read_npz, write_npz, written_whole
 from facegcn.landmarks import known_dense
+from facegcn.photos.buffers import Buffers
 
 MAGIC = b"FACEGCN\0"
 VERSION = 2  # 1 was without dense landmarks
@@ -317,13 +318,15 @@ class Reader:
     Attributes:
         path: the packed file.
         header: its header.
+        buffers: memory for batches of its records. It is the reader's, not a dataset's: TensorFlow never forgets the
+            functions of datasets, nor what they hold.
 
     Raises:
         BinFileError: as ``read_records``, also the calls.
     """
 
     def __init__(self, path: str):
-        self.path, self.header = path, read_header(path)
+        self.path, self.header, self.buffers = path, read_header(path), Buffers()
         self._checksums = _beside(path, self.header)["checksums"]
         self._tried, self._lock = np.zeros(self.header.count, bool), threading.Lock()
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with its reader

@@ -16,7 +16,6 @@ from facegcn.errors import UserError
 from facegcn.files import read_npz
 from facegcn.landmarks import LANDMARK_COUNT, TARGET_COUNT, known_dense
 from facegcn.photos import packed_file
-from facegcn.photos.buffers import Buffers
 
 _READERS = min(8, os.cpu_count() or 2)  # batches that are read at the same time
 
@@ -111,7 +110,7 @@ class Examples:
         self.specs = [tf.TensorSpec((None, *reader.header.shape), tf.float32),
                       # What they are like is seen on none of them.
                       *(tf.TensorSpec((None, *found.shape[1:]), found.dtype) for found in rows(np.zeros(0, np.int64)))]
-        self._buffers = Buffers()
+        self._buffers = reader.buffers
 
     def read(self, numbers: np.ndarray) -> list[np.ndarray]:
         """Pictures (B, H, W, 4) in network range, and rows of each array, of the examples with these numbers (B,)."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from facegcn.errors import log
+from facegcn.errors import UserError, log
 from facegcn.files import append_line, digest, write_text
 from facegcn.reconstruction.jobs import Job
 from facegcn.reconstruction.results import ENDINGS, JOURNAL
@@ -67,6 +67,9 @@ class Journal:
             status, message and metrics as they had; so do photos that could not be used.
         resume: goes on with a journal that is there; else a new one is begun.
 
+    Raises:
+        UserError: ``resume``, and the journal that is there has another key.
+
     Attributes:
         pages: names of the photos on each page of the overview that can stay.
     """
@@ -81,16 +84,20 @@ class Journal:
             write_text(self._path, json.dumps({"key": key}) + "\n")
 
     def _former(self, key) -> list[dict]:
-        """Lines of a journal that goes on; none where there is none with this key."""
+        """Lines of a journal that goes on; none where there is none.
+
+        Raises:
+            UserError: it has another key.
+        """
         try:
             lines = list(_lines(self._path))
         except FileNotFoundError:
             log.info("--resume: %s has no results of photos to go on from; all are made", self._folder)
             return []
-        if not lines or lines[0].get("key") != key:
-            log.warning("--resume: the results in %s were made with other settings, weights or another version of the "
-                        "program; all are made anew", self._folder)
-            return []
+        if lines and lines[0].get("key") != key:
+            raise UserError(f"--resume: the results in {self._folder} were made with other settings or weights, or by "
+                            "another version of the program: give the same flags as before, or leave --resume out to "
+                            "make all of them anew")
         append_line(self._path, "")  # ends a line that was cut short
         return lines
 

@@ -39,6 +39,7 @@ _COMPLETED = "not trained: the coarse texture completed with the colours seen in
 _EVEN_LIGHT = 0.3  # brings the constant harmonic's 0.8 up to a shading of about 1
 _SIDE_ANGLE = np.radians(30.0)  # the overview also shows the fine face from this far to the side
 _HEADINGS = ("photo", "coarse", "fine", "fine from 30 degrees")
+_FIRST = 2  # photos of the first batch
 _WRITERS = 2  # photos whose files are written at a time
 _LONGEST_REASON = 500  # letters: TensorFlow's are pages long
 _TELL_SECONDS = 60.0  # after which metrics are written anew, of the photos so far
@@ -142,7 +143,7 @@ class Reconstructor:
         journal: is told of each photo that is done; what it knows of an earlier run stays.
 
     Attributes:
-        overview: pages of pictures of the first photos, ``results.Overview``.
+        overview: pages of pictures of the photos, ``results.Overview``.
     """
 
     def __init__(self, face_model, output: str, fitter=None, recognizers=None, debug: bool = False, detail=False,
@@ -229,8 +230,9 @@ class Reconstructor:
 
     # ---------------------------------------------------------------- photo by photo
     def _batches(self, photos) -> Iterator[list[tuple[Job, Photo]]]:
-        """Pairs of jobs and their photos, as many at a time as are reconstructed together."""
-        ready = []
+        """Pairs of jobs and their photos, as many at a time as are reconstructed together; at first a few, so that
+        results appear, and files are written beside what follows, early."""
+        ready, size = [], min(_FIRST, photos.batch_size)
         for job, photo in tqdm(photos, desc="reading photos", total=len(photos.jobs), unit="photo", dynamic_ncols=True,
                                leave=False):
             try:
@@ -241,9 +243,9 @@ class Reconstructor:
             except Exception as error:
                 self._failed(job, error)
             del photo
-            if len(ready) == photos.batch_size:
+            if len(ready) == size:
                 yield ready
-                ready = []
+                ready, size = [], photos.batch_size
         if ready:
             yield ready
 

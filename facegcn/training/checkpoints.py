@@ -30,22 +30,30 @@ class TrainingState(tf.train.experimental.PythonState):
         in_epoch: steps done of the epoch that is under way.
         steps: of an epoch; 0 = not known yet.
         window, epoch_sums: (sum, count) of every term since the last line of statistics, and in this epoch.
+        loss_scales: the trainer's LossScales; their numbers are kept where they have any.
     """
 
     _FIELDS = ("step", "epoch", "in_epoch", "steps", "window", "epoch_sums")
 
-    def __init__(self, step: int = 0, epoch: int = 0):
+    def __init__(self, step: int = 0, epoch: int = 0, loss_scales=()):
+        self.loss_scales = loss_scales
         self.step, self.epoch, self.in_epoch, self.steps = step, epoch, 0, 0
         self.window: dict[str, tuple[float, int]] = {}
         self.epoch_sums: dict[str, tuple[float, int]] = {}
 
     def serialize(self) -> str:
         """As JSON, which keeps every digit of a sum."""
-        return json.dumps({name: getattr(self, name) for name in self._FIELDS})
+        found = {name: getattr(self, name) for name in self._FIELDS}
+        if any(numbers := [scale.numbers() for scale in self.loss_scales]):
+            found["loss_scales"] = numbers
+        return json.dumps(found)
 
     def deserialize(self, string_value) -> None:
         """Takes over what ``serialize`` gave."""
-        for name, value in json.loads(string_value).items():
+        found = json.loads(string_value)
+        for scale, numbers in zip(self.loss_scales, found.pop("loss_scales", ())):
+            scale.take(numbers)
+        for name, value in found.items():
             setattr(self, name, value)
 
     def end_epoch(self) -> None:

@@ -17,12 +17,14 @@ from facegcn import camera, replicas
 from facegcn.fitting import photo_losses
 from facegcn.geometry import rotate
 from facegcn.lighting import shading
+from facegcn.networks.precision import compute_in
 from facegcn.photos.packed_file import damage_named
 from facegcn.portraits.maker import PortraitMaker, Stream
 from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
 from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.devices import ONE, WHOLE, Devices, Share, Trainer
 from facegcn.training.finite import BatchPart, Norms, name_rows
+from facegcn.training.loss_scale import LossScale
 from facegcn.training.optimizer import Adam
 from facegcn.training.reused_portraits import ReusedPortraits
 
@@ -91,13 +93,16 @@ class RegressorTrainer(Trainer):
 
     Args:
         face_model: a FaceModel with a regressor.
+        precision: in which the regressor computes from now on.
     """
 
-    def __init__(self, face_model):
+    def __init__(self, face_model, precision: str = "float32"):
         super().__init__(name="regressor_trainer")
         self.face_model = face_model
         self.regressor = face_model.regressor
         self.norms = [Norms(self.regressor)]
+        self.loss_scales = [LossScale(precision)]
+        compute_in(self.regressor, precision)
         if self.distribute_strategy.num_replicas_in_sync > 1:
             for layer in self.regressor._flatten_layers():
                 if isinstance(layer, keras.layers.BatchNormalization):
@@ -117,9 +122,9 @@ class RegressorTrainer(Trainer):
                 found = photo_losses(self.face_model, photos[0], coeff[tf.shape(rgb)[0]:], photos[1])
                 total += _PHOTO_SHARE * found["total"]
                 terms.update({f"photo_{name}": value for name, value in found.items()}, total=total)
-        gradients = replicas.mean(tape.gradient(total, self.regressor.trainable_variables))
-        terms["gradient_norm"] = self.norms[0].note(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.regressor.trainable_variables))
+        weights, scale = self.regressor.trainable_variables, self.loss_scales[0]
+        gradients = replicas.mean(scale.gradients(tape, total, weights))
+        terms["gradient_norm"] = scale.apply(self.optimizer, gradients, weights, self.norms[0].note(gradients))
         return replicas.mean(terms)
 
     def trained_variables(self) -> list:
@@ -140,7 +145,7 @@ def train_regressor(face_model, config, run, packed, devices: Devices = ONE) -> 
 
     Args:
         face_model: a FaceModel whose regressor is trained in place.
-        config: settings ``rec_*``, ``seed``, ``workers``, ``log_steps``.
+        config: settings ``rec_*``, ``precision``, ``seed``, ``workers``, ``log_steps``.
         run: the run folder (``stats``, ``file``); a checkpoint in it is continued.
         packed: the packed photos (facegcn.photos.packed_photos); those of the train split take part.
         devices: to train on; the networks' variables are on them.
@@ -154,12 +159,12 @@ def train_regressor(face_model, config, run, packed, devices: Devices = ONE) -> 
     maker = PortraitMaker(face_model.morphable, size=config.regressor_pixels, seed=config.seed,
                           stream=Stream.REGRESSOR)
     with devices.scope():
-        trainer = RegressorTrainer(face_model)
+        trainer = RegressorTrainer(face_model, config.precision)
         # The step with photos rasterizes, which XLA refuses; Keras would choose XLA where there is a GPU.
         trainer.compile(optimizer=Adam(learning_rate(config.rec_lr, config.rec_steps), clipnorm=config.clip_norm),
                         jit_compile=False)
         trainer.optimizer.build(trainer.regressor.trainable_variables)
-    state = TrainingState()
+    state = TrainingState(loss_scales=trainer.loss_scales)
     with devices.chief_first():
         checkpoints = Checkpoints(run.file("checkpoints", "regressor"), state, config.checkpoint_seconds,
                                   devices.chief, regressor=trainer.regressor, optimizer=trainer.optimizer)
@@ -175,6 +180,7 @@ def train_regressor(face_model, config, run, packed, devices: Devices = ONE) -> 
         for start, end, data in _phases(portraits, config, packed, state.step):
             trainer.fit(devices.batches(data), steps_per_epoch=end - start, epochs=1, verbose=0, shuffle=False,
                         callbacks=callbacks)
+    compute_in(face_model.regressor, "float32")  # as photos are encoded with it, now and by whoever finds its weights
 
 
 def _phases(portraits, config, packed, done: int):

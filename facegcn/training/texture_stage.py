@@ -27,6 +27,7 @@ from facegcn.losses import (
     texture_losses,
     truth_loss,
 )
+from facegcn.networks.precision import compute_in
 from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import Examples, PackedPhotos, alternated, batches
 from facegcn.report import contact_sheet, overlay, to_uint8
@@ -35,6 +36,7 @@ from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.devices import ONE, WHOLE, Devices, Share, Trainer
 from facegcn.training.encoding import Encoding
 from facegcn.training.finite import BatchPart, Norms, name_rows
+from facegcn.training.loss_scale import LossScale
 from facegcn.training.optimizer import adam
 
 _SHEET_FACES = 6  # as many as can be looked at
@@ -45,7 +47,8 @@ class TextureTrainer(Trainer):
 
     Args:
         face_model: a FaceModel with a texture network; the identity term is there when it has FaceNet.
-        config: the weights of the loss terms, ``drop_rate``, ``clip_norm``, ``critic_steps``.
+        config: the weights of the loss terms, ``drop_rate``, ``clip_norm``, ``critic_steps``; ``precision``, in which
+            both networks compute from now on.
         critic: the image critic, or None.
 
     Attributes:
@@ -63,7 +66,10 @@ class TextureTrainer(Trainer):
         self.render_weight = tf.Variable(0.0, trainable=False, name="render_weight")
         self.refine_weight = tf.Variable(1.0, trainable=False, name="refine_weight")
         self.norms = [Norms(self.network)]
+        self.loss_scales = [LossScale(config.precision), LossScale(config.precision)]  # the network's, the critic's
+        compute_in(self.network, config.precision)
         if critic is not None:
+            compute_in(critic, config.precision)
             self.norms.append(Norms(critic))
             # Replicas cannot meet inside of what XLA compiles.
             alone = self.distribute_strategy.num_replicas_in_sync == 1
@@ -125,9 +131,9 @@ class TextureTrainer(Trainer):
                 adversarial = generator_adversarial_loss(self.critic, outputs["fine_render"], rgba)
                 found["adversarial"] = adversarial
                 found["total"] += self._adversarial_share() * self._config.adv_lambda * adversarial
-        gradients = replicas.mean(tape.gradient(found["total"], self.network.trainable_variables))
-        found["gradient_norm"] = self.norms[0].note(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables))
+        weights, scale = self.network.trainable_variables, self.loss_scales[0]
+        gradients = replicas.mean(scale.gradients(tape, found["total"], weights))
+        found["gradient_norm"] = scale.apply(self.optimizer, gradients, weights, self.norms[0].note(gradients))
         return replicas.mean({**terms, **found})
 
     def _adversarial_share(self):
@@ -172,8 +178,8 @@ class TextureTrainer(Trainer):
             (count, 1, 1, 1), self._random_seed(1 + number)))
         terms, gradients = self._critic_gradients(rgba, fake, share)
         gradients = replicas.mean(gradients)
-        self.norms[1].note(gradients, fresh=tf.equal(number, 0))
-        self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))
+        norm = self.norms[1].note(gradients, fresh=tf.equal(number, 0))
+        self.loss_scales[1].apply(self.critic_optimizer, gradients, self.critic.trainable_variables, norm)
         return terms
 
     def _critic_gradients_of(self, rgba, fake, share):
@@ -182,7 +188,7 @@ class TextureTrainer(Trainer):
             terms = critic_losses(self.critic, fake, rgba, share)
             # The released code weighs this side too; it decides how often the clipped norm is reached.
             weighed = self._config.adv_lambda * terms["critic"]
-        return terms, tape.gradient(weighed, self.critic.trainable_variables)
+        return terms, self.loss_scales[1].gradients(tape, weighed, self.critic.trainable_variables)
 
     def trained_variables(self) -> list:
         """Every variable that a step changes: of networks and optimisers."""
@@ -270,7 +276,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         # XLA over the texture network computes its recursion again and again, and refuses the rasterizer.
         trainer.compile(optimizer=adam(decayed, config.clip_norm), jit_compile=False)
         trainer.optimizer.build(trainer.network.trainable_variables)
-    state = TrainingState(step=steps * epochs_done, epoch=epochs_done)
+    state = TrainingState(steps * epochs_done, epochs_done, trainer.loss_scales)
     with devices.chief_first():
         checkpoints = texture_checkpoints(trainer, run, state, config.checkpoint_seconds, devices.chief)
         checkpoints.restore()

@@ -154,6 +154,7 @@ class Outcome(NamedTuple):
 
 def tried(base, folder: str, case: Case, free: int | str) -> Outcome:
     """Starts a case on a disk with so much room."""
+    from facegcn.reconstruction import results
     from tests.endurance.wholeness import contents, kept_files, names_seen
 
     world = prepared(base, folder, case)
@@ -163,6 +164,8 @@ def tried(base, folder: str, case: Case, free: int | str) -> Outcome:
     def prepare():
         if case.place == "tmp":
             os.environ["TMPDIR"] = tempfile.tempdir = place
+        if case.place == "results":
+            results._PROBE_BYTES = 1  # else it is full before the first photo, and nothing is tried
 
     with small_disk(place, free):
         program = programs.Program(case.script, world.flags(*words), world.path("shown.txt"), prepare)

@@ -281,7 +281,8 @@ class Training(Phase):
 
     def lost_seconds(self) -> float:
         """Seconds of training between the newest checkpoint, or the first step of this start, and the last step."""
-        times = [line["seconds"] for line in stats(self.run(), "seconds") if line["stage"] == self.stage]
+        times = [line["seconds"] for line in stats(self.run(), "seconds")
+                 if line["stage"] == self.stage and "seconds" in line]  # not those of validations
         if not times:
             return 0.0
         first = len(times) - 1
@@ -341,7 +342,7 @@ class Export(Phase):
 
     def expect(self, run) -> None:
         """Reconstructs undisturbed."""
-        folder = self.world.path("expected")
+        folder = self.world.path("expected", "results")  # a report names its folder
         if not os.path.exists(os.path.join(folder, "report.html")):
             run("main", self._arguments(folder))
         self._expected = self._results(folder)

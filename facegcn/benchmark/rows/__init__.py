@@ -13,7 +13,7 @@ from importlib import import_module
 TABLE = {"rasterize": "drawing", "laplacian": "graphs", "step": "steps", "hierarchy": "hierarchy", "packing": "packing"}
 #: What takes too long for the default table, only by name.
 BY_NAME = {"growth": "growth", "photos": "photos", "training_resnet": "training", "training_normal": "training",
-           "training_gan": "training", "step_growth": "step_growth"}
+           "training_gan": "training", "training_precision": "training", "step_growth": "step_growth"}
 
 
 def rows_function(name: str) -> Callable:

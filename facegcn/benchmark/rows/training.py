@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facegcn.benchmark.rows.timing import Parts, Row, Sizes, bumpy_mesh
-from facegcn.config import Config
+from facegcn.benchmark.rows.timing import STEP_REPETITIONS, Parts, Row, Sizes, bumpy_mesh, compiled
+from facegcn.config import CHOICES, Config
 from facegcn.face_model import FaceModel
 from facegcn.morphable import MorphableModel
 from facegcn.training.optimizer import adam
@@ -38,6 +38,35 @@ def training_normal_rows(sizes: Sizes, parts: Parts) -> list[Row]:
 def training_gan_rows(sizes: Sizes, parts: Parts) -> list[Row]:
     """The paper's network against the image critic, in five steps of it each."""
     return _rows(sizes, parts, "resnet, --gan", "", model="resnet", gan=True)
+
+
+def training_precision_rows(sizes: Sizes, parts: Parts) -> list[Row]:
+    """A step of the paper's network in each precision beside one in float32, without and with the image critic.
+
+    Processor time, as the steps' machine may have more to do; the naive column is float32.
+    """
+    rows, precisions = [], CHOICES["precision"]
+    for name, gan in (("resnet", False), ("resnet, --gan", True)):
+        config = dataclasses.replace(Config(), **_SETTINGS, gan=gan)
+        steps = {precision: _step(sizes, parts, dataclasses.replace(config, precision=precision))
+                 for precision in precisions}
+        times = {precision: [] for precision in steps}
+        for _ in range(1 + min(sizes.repetitions, STEP_REPETITIONS)):
+            for precision, step in steps.items():
+                start = time.process_time()
+                step()
+                times[precision].append(time.process_time() - start)
+        whole, *others = (float(np.median(times[precision][1:])) for precision in precisions)
+        rows += [Row(f"step {name}, {precision}", seconds, whole, "")
+                 for precision, seconds in zip(precisions[1:], others)]
+    return rows
+
+
+def _step(sizes, parts, config):
+    """A function that does one training step; its first call compiles."""
+    trainer, batch = _training(sizes, parts, config)
+    step = compiled(trainer.train_step)
+    return lambda: float(step(batch)["total"])
 
 
 def _rows(sizes, parts, name, bar, **settings) -> list[Row]:
