@@ -90,7 +90,9 @@ def same(run, alone, stages=("rec", "render")):
         assert line.keys() == one.keys()
         for name in line.keys() - {"stage", "seconds"}:
             # The critic's distance is the small difference of scores about 1, and its weights move by Adam.
-            assert line[name] == pytest.approx(one[name], rel=1e-5, abs=1e-5), (line["stage"], line["step"], name)
+            # The length of all gradients together, no loss, has every weight's rounding in it.
+            near = 1e-4 if name == "gradient_norm" else 1e-5
+            assert line[name] == pytest.approx(one[name], rel=near, abs=1e-5), (line["stage"], line["step"], name)
     for stage in {"rec": "regressor", "render": "texture"}[stages[-1]],:
         found, wanted = variables(run, stage), variables(alone, stage)
         assert found.keys() == wanted.keys()
