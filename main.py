@@ -45,7 +45,7 @@ def parse_arguments(arguments=None):
     add("--person", action="store_true", help="test: all photos show one person, who gets one shape and one skin")
     add("--resume", action="store_true", help="test: leave out photos whose results are whole in --output already, of "
         "the same photo, made with the same settings and weights")
-    add("--texture", metavar="SIZE", help="test: texels a side of the texture images, 1024, 2048 or 4096; none = no "
+    add("--texture", metavar="SIZE", help="test: texels a side of the texture images, 256 to 8192; none = no "
         "textures and what shows them (default 2048 for --input, else none)")
     add("--animate", metavar="CLIP.csv", help="test: also each face animated, as GLB, by a clip of ARKit weights")
     add("--views", action="store_true", help="test: also a strip of each face turned and in other light")
@@ -95,6 +95,8 @@ def _train_on(devices, config: Config, args, begun: list) -> int:
         config = run.continued(args)
         morphable = load_morphable(config)
     check_devices(config.precision, devices.replicas)
+    if args.stage != "rec":  # before hours of stage rec
+        devices.check_batches(batch_size=config.batch_size)
     packed = read_packed(config, morphable.vertex_count)
     devices.check_same("settings or photos", repr(config), args.stage, args.restore, packed.names)
     keras.utils.set_random_seed(config.seed)
@@ -224,7 +226,7 @@ def test(config: Config, args) -> int:
     from facegcn.reconstruction.person_files import PersonReconstructor
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.report_page import kept_faces
-    from facegcn.reconstruction.results import log_summary, prepare_output
+    from facegcn.reconstruction.results import forget_journal, log_summary, prepare_output
     from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
 
@@ -240,7 +242,7 @@ def test(config: Config, args) -> int:
     if paths is not None:
         litert.check()
     output = os.path.join("results", config.run_name) if args.output is None else args.output
-    prepare_output(output, args.input, args.resume)
+    prepare_output(output, args.input)
     morphable, recognizers = load_morphable(config), load_recognizers(config)
     size, wanted = _wanted(args, morphable)
     config, run = find_trained(config, morphable)
@@ -250,7 +252,10 @@ def test(config: Config, args) -> int:
             return stack.enter_context(PhotosAhead(jobs, config.test_batch_size))
         photos = None if args.resume else ahead()  # the first are read while the networks are built
         face_model, fitter = load_trained(config, morphable, run)
-        journal = None if args.person or paths is None else _journal(output, jobs, config, face_model, args, size)
+        journal = None if args.person or paths is None else _journal(output, jobs, config, face_model, args,
+                                                                     (wanted.texture, size, face))
+        if journal is None:
+            forget_journal(output)
         photos = photos or ahead()  # what an earlier run did is left out
         tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
         kind, kept = PersonReconstructor if args.person else Reconstructor, kept_faces(output, morphable, len(jobs))
@@ -264,8 +269,8 @@ def test(config: Config, args) -> int:
     return 0 if written else 1
 
 
-def _journal(output, jobs, config, face_model, args, size):
-    """The ``journal.Journal`` of a run, by all that its results depend on."""
+def _journal(output, jobs, config, face_model, args, chosen):
+    """The ``journal.Journal`` of a run, by all that its results depend on, choices of the user among them."""
     from facegcn.networks.regressor import digest, says_anything
     from facegcn.reconstruction.journal import Journal, key_of
 
@@ -274,8 +279,7 @@ def _journal(output, jobs, config, face_model, args, size):
     if args.animate is not None:
         with open(args.animate, "rb") as file:
             clip = file.read()
-    key = key_of(config, face_model, regressor, args.face, args.segmented, args.texture, size, clip, args.views,
-                 args.turntable)
+    key = key_of(config, face_model, regressor, *chosen, args.segmented, clip, args.views, args.turntable)
     return Journal(output, key, jobs, args.resume)
 
 
@@ -285,7 +289,7 @@ def _test_film(config: Config, args) -> int:
     from facegcn.photos import litert
     from facegcn.photos.frames import open_film
     from facegcn.reconstruction.face import FaceTools
-    from facegcn.reconstruction.results import prepare_output
+    from facegcn.reconstruction.results import forget_journal, prepare_output
     from facegcn.reconstruction.video import reconstruct_video
     from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
@@ -302,6 +306,7 @@ def _test_film(config: Config, args) -> int:
     config, run = find_trained(config, morphable)
     face_model, fitter = load_trained(config, morphable, run)
     tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
+    forget_journal(output)
     reconstruct_video(config, face_model, fitter, tools, film, output, wanted)
     _report(output, 1, morphable, config, run)
     return 0

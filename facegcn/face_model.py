@@ -5,7 +5,6 @@ Letters: B images, E embedding width, N vertices of the template, K coefficients
 
 from __future__ import annotations
 
-import copy
 import functools
 
 import numpy as np
@@ -84,12 +83,6 @@ class FaceModel:
         self.relight = relight
         self.facenet = facenet
         self.sampling = sampling
-
-    def at_size(self, image_size: int) -> FaceModel:
-        """The same model, sharing everything, for crops of another width in pixels."""
-        other = copy.copy(self)
-        other.image_size = image_size
-        return other
 
     def regress(self, rgba):
         """Coefficients (B, K) and embedding (B, E) of photos (B, H, W, 4), RGB in [-1, 1].

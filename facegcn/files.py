@@ -37,7 +37,8 @@ _NAME_BYTES = 200  # of a name that endings are still added to; file systems end
 _REASON = 300  # signs of an error's own words that are passed on
 _DIGITS = 12  # hexadecimal, of a key
 _PARTIAL = ".partial-"  # begins the names of files that are being written
-_LEFTOVER = re.compile(re.escape(_PARTIAL) + r"([0-9a-f]+)-(\d+)-")
+_FORMER = "former"  # in the name of a folder that makes room for a new one; its own name comes behind
+_LEFTOVER = re.compile(re.escape(_PARTIAL) + rf"([0-9a-f]+)-(\d+)-(?:\d+-{_FORMER}-(.+))?")
 _DAY = 86400.0  # seconds
 _serial = itertools.count()
 
@@ -86,7 +87,7 @@ def folder_written_whole(folder: str) -> Iterator[str]:
     make_folder(os.path.dirname(folder))
     remove_leftovers(os.path.dirname(folder))
     partial = _partial(os.path.dirname(folder))
-    former = f"{partial}-former"
+    former = f"{partial}-{_FORMER}-{os.path.basename(folder)}"
     try:
         make_folder(partial)
         yield partial
@@ -109,12 +110,16 @@ def _partial(folder: str) -> str:
 def remove_leftovers(folder: str) -> None:
     """Removes what killed programs left half written in a folder.
 
-    That is what has the number of a process of this machine that runs no more, or has not changed for a day.
+    That is what has the number of a process of this machine that runs no more, or has not changed for a day. A folder
+    whose successor had not yet taken its place gets its name back.
     """
     with contextlib.suppress(OSError):  # another program is quicker, or may more than this one
         for entry in os.scandir(folder):
             found = _LEFTOVER.match(entry.name)
             if found and (found[1] == _place() and not _runs(found[2]) or time.time() - entry.stat().st_mtime > _DAY):
+                if found[3] and not os.path.exists(os.path.join(folder, found[3])):
+                    os.rename(entry.path, os.path.join(folder, found[3]))
+                    continue
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 

@@ -12,6 +12,7 @@ from facegcn.png import png_bytes
 
 #: The text chunk by which a PNG says that it is an aligned crop whose alpha is a skin mask.
 CROP_TEXT = {"facegcn": "aligned crop"}
+SHEET_WIDTH = 224  # pixels of a picture on a contact sheet
 _LABEL_HEIGHT = 18  # pixels of the line above a picture
 _GAP = 4  # pixels between pictures
 _PAPER, _INK = 255, (40, 40, 40)
@@ -37,7 +38,7 @@ def to_uint8(image) -> np.ndarray:
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str | Sequence[str]], path: str,
-                  headings: Sequence[str] = (), width: int = 224) -> None:
+                  headings: Sequence[str] = (), width: int = SHEET_WIDTH) -> None:
     """Writes rows of pictures as one PNG.
 
     Args:
@@ -57,7 +58,7 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str | S
     full_width = columns * (width + _GAP) + _GAP
     strips = [_text_line(headings, full_width, width + _GAP)] if headings else []
     for row, label in zip(rows, labels):
-        pictures = [_fitted(image, width) for image in row]
+        pictures = [fitted(image, width) for image in row]
         height = max(picture.shape[0] for picture in pictures)
         strip = np.full((height + _GAP, full_width, 3), _PAPER, np.uint8)
         for column, picture in enumerate(pictures):
@@ -91,8 +92,8 @@ def draw_points(image: np.ndarray, points: np.ndarray, color=(0, 255, 0)) -> np.
     return image
 
 
-def _fitted(image: np.ndarray, width: int) -> np.ndarray:
-    """RGB of the asked width; RGBA is laid on a checkerboard."""
+def fitted(image: np.ndarray, width: int) -> np.ndarray:
+    """A picture as contact sheets show it: uint8 RGB of some width in pixels; RGBA is laid on a checkerboard."""
     image = np.atleast_3d(image)
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)

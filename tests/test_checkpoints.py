@@ -230,7 +230,7 @@ class Saved:
         return self.old
 
 
-@pytest.mark.parametrize(("asked_at", "expected"), [(2, [2]), (3, [3]), (4, [3, 4]), (6, [3, 4, 6])])
+@pytest.mark.parametrize(("asked_at", "expected"), [(2, [2]), (3, [3]), (4, [4]), (6, [4, 6])])
 def test_a_stopped_training_is_saved_after_the_step(asked_at, expected):
     checkpoints, model = Saved(), Counting()
     model.compile()
@@ -245,7 +245,7 @@ def test_a_stopped_training_is_saved_after_the_step(asked_at, expected):
     assert checkpoints.at == expected and int(model.count) == asked_at
 
 
-@pytest.mark.parametrize(("moment", "expected"), [("on_test_batch_end", [3]), ("on_epoch_end", [3, 4])])
+@pytest.mark.parametrize(("moment", "expected"), [("on_test_batch_end", [4, 7]), ("on_epoch_end", [4, 7, 8])])
 def test_who_is_stopped_in_a_validation_loses_one_step_and_behind_it_none(moment, expected):
     class Validated(Counting):
         def test_step(self, data):
@@ -255,14 +255,15 @@ def test_who_is_stopped_in_a_validation_loses_one_step_and_behind_it_none(moment
     model.compile()
     data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32))
     with StopRequest() as stop:
-        ask = keras.callbacks.LambdaCallback(**{moment: lambda number, logs=None: os.kill(os.getpid(), signal.SIGTERM)})
+        ask = keras.callbacks.LambdaCallback(**{moment: lambda number, logs=None: checkpoints.state.step >= 7
+                                                and os.kill(os.getpid(), signal.SIGTERM)})
         log = callbacks.StatsLog(lambda **_: None, "render", 4, checkpoints.state)
         with pytest.raises(Terminated):
             model.fit(data.repeat(), steps_per_epoch=4, epochs=2, verbose=0, shuffle=False,
-                      validation_data=data.repeat(5),
-                      callbacks=[log, ask, callbacks.SaveCheckpoints(checkpoints, stop)])
+                      validation_data=data.repeat(5), validation_freq=2,
+                      callbacks=[log, ask, callbacks.SaveCheckpoints(checkpoints, stop, 2)])
         stop._request = None
-    assert checkpoints.at == expected and checkpoints.state.step == 4
+    assert checkpoints.at == expected and checkpoints.state.step == expected[-1] + (moment == "on_test_batch_end")
 
 
 def test_a_stop_between_two_fits_does_not_wait_for_the_next_one_to_compile():
@@ -291,7 +292,7 @@ def test_weights_without_room_are_refused_before_hdf5_complains(tmp_path, monkey
     """It writes tracebacks of its own where a disk becomes full."""
     path = tmp_path / "texture.weights.h5"
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200)])
-    saving = callbacks.SaveCheckpoints(Saved(), StopRequest(), str(path), network)
+    saving = callbacks.SaveCheckpoints(Saved(), StopRequest(), None, str(path), network)
     with monkeypatch.context() as patch:
         patch.setattr(files.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=3200))
         with pytest.raises(OSError, match="No space left.*texture.weights.h5"):

@@ -103,17 +103,19 @@ def test_a_process_that_is_gone_ends_this_one_with_one_message(monkeypatch, capl
 
 
 def test_several_processes_stop_at_the_step_they_agreed_on():
-    with pytest.raises(Terminated), StopRequest(together=True) as stop:
+    met = []
+    with pytest.raises(Terminated), StopRequest(lambda: met.append(1)) as stop:
         stop.awaited = True
         os.kill(os.getpid(), signal.SIGTERM)
         stop.obey()
         assert stop.wished and not stop.asked, "the others do not know yet"
         stop.agree()
-        assert stop.asked
+        assert stop.asked and not met
         stop.obey()
-    with pytest.raises(Terminated), StopRequest(together=True) as stop:
+    assert met == [1], "nobody leaves while another still saves"
+    with pytest.raises(Terminated), StopRequest(list) as stop:
         stop.agree()  # another process was asked
         stop.obey()
-    with pytest.raises(Terminated), StopRequest(together=True) as stop:
+    with pytest.raises(Terminated), StopRequest(list) as stop:
         stop.awaited = True
         os.kill(os.getpid(), signal.SIGTERM)  # in the last step

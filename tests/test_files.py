@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import signal
 import string
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from facegcn import files
 from facegcn.errors import BrokenFile, UserError
+from tests.conftest import ROOT
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -132,6 +134,24 @@ def test_a_stop_between_two_folders_leaves_the_former_one(tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt), files.folder_written_whole(str(folder)):
         pass
     assert os.listdir(folder) == ["kept.txt"] and os.listdir(tmp_path) == ["crops"]
+
+
+def test_a_kill_between_two_folders_leaves_the_former_one(tmp_path):
+    """The next one that writes there gives it its name back."""
+    code = ("import os, sys\nfrom facegcn import files\nrename = os.rename\n"
+            "def killed(source, target):\n"
+            "    if target == sys.argv[1]: os.kill(os.getpid(), 9)\n"
+            "    rename(source, target)\n"
+            "os.rename = killed\n"
+            "with files.folder_written_whole(sys.argv[1]) as partial:\n"
+            "    open(os.path.join(partial, 'new'), 'w').close()\n")
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    (folder / "kept.txt").write_text("kept")
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT).returncode == -signal.SIGKILL
+    assert not folder.exists() and len(os.listdir(tmp_path)) == 2
+    files.write_text(str(tmp_path / "a.txt"), "new")
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "crops"] and os.listdir(folder) == ["kept.txt"]
 
 
 def test_a_line_that_has_no_room_names_its_file(tmp_path):

@@ -60,6 +60,8 @@ def test_within_a_batch_the_first_bad_step_is_kept():
     norms, _ = noted(([1.0], [1.0]), ([1.0], [NAN]))
     norms.note([tf.constant([NAN])] * 2, fresh=False)
     assert norms.bad_gradient() == "fc/bias"
+    length = norms.note([tf.constant([3.0]), tf.constant([4.0])], fresh=False)
+    assert norms.bad_gradient() == "fc/bias" and float(length) == 5.0, "what is returned is this step's"
     norms.note([tf.constant([1.0])] * 2, fresh=True)
     assert norms.bad_gradient() is None
 

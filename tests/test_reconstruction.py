@@ -499,7 +499,7 @@ def test_what_ends_the_program_before_the_first_batch_ends_the_reading(flags, tm
 
 
 def test_the_overview_has_pages_and_says_how_many_photos(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "_PAGE_ROWS", 3)
+    monkeypatch.setattr(results, "PAGE_ROWS", 3)
     picture = np.zeros((8, 8, 3), np.uint8)
 
     def made(count):

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from facegcn.photos import reading
 from facegcn.reconstruction import jobs, results
-from facegcn.reconstruction.journal import Journal, stamp
+from facegcn.reconstruction.jobs import stamp
+from facegcn.reconstruction.journal import Journal
 from tests import test_reconstruction
 from tests.test_reconstruction import photos_in, reconstruct
 
@@ -29,7 +31,8 @@ def loaded(monkeypatch):
 
 
 def test_a_second_start_does_what_is_missing(flags, tmp_path, capsys, monkeypatch, loaded):
-    monkeypatch.setattr(results, "_PAGE_ROWS", 2)
+    monkeypatch.setattr(results, "PAGE_ROWS", 2)
+    monkeypatch.setattr("facegcn.reconstruction.journal.PAGE_ROWS", 2)
     photos, out = photos_in(tmp_path / "in", *(f"{name}.png" for name in NAMES)), tmp_path / "out"
     (photos / "z.png").write_bytes(b"no picture")
     assert reconstruct(flags, photos, tmp_path / "whole")[0] == 0
@@ -98,12 +101,13 @@ def test_what_does_not_go_with_it_is_said_at_once(flags, tmp_path, capsys, more,
 def test_lines_that_make_no_sense_are_passed_over(tmp_path, line):
     (tmp_path / "a.png").write_bytes(b"1")
     (tmp_path / "results.jsonl").write_text(f'{{"key": "k"}}\n{line}\n', encoding="latin-1")
-    job = jobs.Job("a", None, path=str(tmp_path / "a.png"))
+    path = str(tmp_path / "a.png")
+    job = jobs.Job("a", None, path=path, stamp=stamp(path))
     journal = Journal(str(tmp_path), "k", [job], resume=True)
     assert not job.status and journal.pages == []
     job.status = "no face"
     journal.add(job)
-    again = jobs.Job("a", None, path=job.path)
+    again = jobs.Job("a", None, path=path, stamp=stamp(path))
     Journal(str(tmp_path), "k", [again], resume=True)
     assert again.status == "no face" and not again.written
 
@@ -117,3 +121,60 @@ def test_a_stamp_changes_with_photo_and_points(tmp_path):
         change()
         stamps.append(stamp(str(photo)))
     assert all(one != other for i, one in enumerate(stamps) for other in stamps[:i])
+
+
+def test_what_a_start_without_resume_has_not_made_anew_is_still_known(flags, tmp_path, capsys, monkeypatch, loaded):
+    photos, out = photos_in(tmp_path / "in", *(f"{name}.png" for name in "abc")), tmp_path / "out"
+    assert reconstruct(flags, photos, out)[0] == 0
+    sheet = (out / "overview.png").read_bytes()
+    assert reconstruct(flags, photos, out, "--texture", "2000")[0] == 2, "flags are tried before anything is lost"
+    with monkeypatch.context() as patch:
+        def stopped(self, batch):
+            raise KeyboardInterrupt
+        patch.setattr("facegcn.reconstruction.reconstructor.Reconstructor._reconstructed", stopped)
+        capsys.readouterr()
+        assert reconstruct(flags, photos, out)[0] == 130
+        assert "3 photos of an earlier run" in capsys.readouterr().out
+    loaded.clear()
+    assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == []
+    os.remove(out / "c.npz")
+    assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == ["c"]
+    assert (out / "overview.png").read_bytes() == sheet, "with the view from the side of those that were kept"
+    cv2.imwrite(str(photos / "d.png"), cv2.imread(str(photos / "a.png")))
+    assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == ["c", "d"]
+    assert [path.name for path in out.glob("overview*")] == ["overview.png"], "a page that is not full goes on"
+    assert reconstruct(flags, photos, out, "--resume", "--face", "largest")[0] == 0, "the same in other words"
+    assert loaded == ["c", "d"]
+
+
+@pytest.mark.parametrize(("error", "kept"), [(OSError(5, "Input/output error"), False), (MemoryError(), False),
+                                             (OSError("image file is truncated"), True)])
+def test_a_photo_that_the_system_refuses_once_is_tried_again(flags, tmp_path, monkeypatch, loaded, error, kept):
+    photos, out = photos_in(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        right = jobs.load_photo
+
+        def load(path, *how):
+            if path.endswith("b.png"):
+                with reading._damage_named(path):
+                    raise error
+            return right(path, *how)
+        patch.setattr(jobs, "load_photo", load)
+        assert reconstruct(flags, photos, out)[1]["b"]["status"] == "unreadable"
+    loaded.clear()
+    assert reconstruct(flags, photos, out, "--resume")[1]["b"]["status"] == ("unreadable" if kept else "ok")
+    assert loaded == ([] if kept else ["b"])
+
+
+def test_a_photo_that_changes_while_it_is_reconstructed_is_done_again(flags, tmp_path, monkeypatch, loaded):
+    photos, out = photos_in(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        right = Journal.add
+
+        def add(journal, job):
+            os.utime(photos / "b.png", (1, 1))
+            right(journal, job)
+        patch.setattr(Journal, "add", add)
+        assert reconstruct(flags, photos, out)[0] == 0
+    loaded.clear()
+    assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == ["b"]

@@ -1,4 +1,4 @@
-"""The inner loop of baking textures, compiled by Numba; it releases Python's lock.
+"""The inner loops of baking textures and of filling their gaps, compiled by Numba; they release Python's lock.
 
 ``facegcn.texture.baking`` has the public functions and the formulas. Texels are baked a block at a time, small enough
 to stay in the processor's nearest memory: first where each lies in the photo and what that shows there, then the

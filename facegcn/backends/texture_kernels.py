@@ -1,4 +1,4 @@
-"""The inner loop of drawing textures, and what fills their gaps, compiled by Numba; they release Python's lock.
+"""The inner loop of drawing textures, compiled by Numba; it releases Python's lock.
 
 ``facegcn.texture`` holds the public functions and the meaning of the arrays. Coordinates count from the picture's top
 left corner: pixel i covers [i, i + 1). Letters: N vertices, F triangles, K covered texels, T texels a side.

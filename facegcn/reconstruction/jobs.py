@@ -30,6 +30,7 @@ from facegcn.reconstruction.results import result_names, shown
 
 #: Arrays of a made portrait's truth, as ``portraits.maker.Portrait`` describes them.
 TRUTH_ARRAYS = ("landmarks", "albedo", "visible")
+_BESIDE = (".lm68.txt", ".txt")  # files of points, see ``landmarks.points_beside``
 _NO_SKIN = "its skin mask is empty"
 _BATCHES_AHEAD = 2  # so many that the start of a program is time enough to load them
 _BLOCK = 64  # packed records read at a time: looking one up costs more than reading it
@@ -79,6 +80,7 @@ class Job:
         written: whether its results are in the output folder.
         metrics: of the results.
         path: of the photo's file; "" where it has none of its own.
+        stamp: of the file and those beside it, before it is read: see ``stamp``.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Job:
     written: bool = False
     metrics: dict = field(default_factory=dict)
     path: str = ""
+    stamp: list = field(default_factory=list)
 
 
 class PhotosAhead:
@@ -146,8 +149,24 @@ def photo_jobs(paths: Sequence[str], morphable, size: int, segmented: bool = Fal
     files = [os.path.basename(path) for path in paths]
     stems, endings = ([os.path.splitext(file)[part] for file in files] for part in (0, 1))
     how = (morphable, size, segmented, face)
-    return [Job(name, functools.partial(load_photo, path, *how), _renamed(file, stem, name), path=path)
+    return [Job(name, functools.partial(load_photo, path, *how), _renamed(file, stem, name), path=path,
+                stamp=stamp(path))
             for path, file, stem, name in zip(paths, files, stems, result_names(stems, endings))]
+
+
+def stamp(path: str) -> list:
+    """What changes when a photo or the points beside it do: names, sizes and times of change."""
+    stem = os.path.splitext(path)[0]
+    beside = [stem + ending for ending in _BESIDE]
+    truth = os.path.join(os.path.dirname(path), "truth", f"{os.path.basename(stem)}.npz")
+    found = []
+    for file in (path, *beside, truth):
+        try:
+            about = os.stat(file)
+        except (OSError, ValueError):
+            continue
+        found.append([os.path.basename(file), about.st_size, about.st_mtime_ns])
+    return found
 
 
 def packed_jobs(packed: PackedPhotos, indices, vertex_count: int) -> list[Job]:

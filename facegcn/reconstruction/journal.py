@@ -7,7 +7,10 @@ it tells of are on the disk; one that was cut short by a crash is passed over.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import glob
+import hashlib
 import json
 import os
 import threading
@@ -15,17 +18,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from facegcn.config import PROJECT
 from facegcn.errors import UserError, log
 from facegcn.files import append_line, digest, write_text
 from facegcn.reconstruction.jobs import Job
-from facegcn.reconstruction.results import ENDINGS, JOURNAL
+from facegcn.reconstruction.results import ENDINGS, JOURNAL, PAGE_ROWS
 
 #: Settings that no result depends on, or whose files are known by their content.
 _WITHOUT_EFFECT = ("test_batch_size", "workers", "root_dir", "runs_dir", "name", "suffix")
 #: Types of what a line has.
 _OF_PHOTO = {"name": str, "photo": list, "status": str, "message": str, "metrics": dict, "files": dict}
 _OF_PAGE = {"page": int, "names": list, "files": dict}
-_BESIDE = (".lm68.txt", ".txt")  # files of points, see ``landmarks.points_beside``
 
 
 def key_of(config, face_model, regressor: str, *choices) -> str:
@@ -50,11 +53,14 @@ def _weights(network):
 
 
 def _program() -> str:
-    """Digest of the sizes of this package's modules: quick, and hardly ever the same for two versions."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    modules = [os.path.join(folder, name) for folder, _, names in os.walk(package) for name in names
-               if name.endswith(".py")]
-    return digest(*sorted((os.path.relpath(module, package), os.path.getsize(module)) for module in modules))
+    """Digest of this package's modules, and of the scripts beside it."""
+    modules = [*glob.glob(os.path.join(PROJECT, "*.py")),
+               *glob.glob(os.path.join(PROJECT, "facegcn", "**", "*.py"), recursive=True)]
+    found = hashlib.sha256()
+    for module in sorted(modules):
+        with open(module, "rb") as file:
+            found.update(file.read())
+    return found.hexdigest()
 
 
 class Journal:
@@ -65,7 +71,8 @@ class Journal:
         key: of ``key_of``.
         jobs: of the run. With ``resume`` those whose results are whole, made with this key and of the same photo, get
             status, message and metrics as they had; so do photos that could not be used.
-        resume: goes on with a journal that is there; else a new one is begun.
+        resume: goes on with a journal that is there; else a new one is begun, which still knows the photos that were
+            done with the same key: until they are made anew, their results are what they would become.
 
     Raises:
         UserError: ``resume``, and the journal that is there has another key.
@@ -77,29 +84,33 @@ class Journal:
     def __init__(self, folder: str, key: str, jobs: Sequence[Job] = (), resume: bool = False):
         self._folder, self._path, self._lock = folder, os.path.join(folder, JOURNAL), threading.Lock()
         self.pages: list[list[str]] = []
-        lines = self._former(key) if resume else []
-        if lines:
+        lines = self._former()
+        same = bool(lines) and lines[0].get("key") == key
+        if not resume:
+            self._begin(key, lines[1:] if same else [])
+        elif same:
+            append_line(self._path, "")  # ends a line that was cut short
             self._restore(jobs, lines)
-        else:
-            write_text(self._path, json.dumps({"key": key}) + "\n")
-
-    def _former(self, key) -> list[dict]:
-        """Lines of a journal that goes on; none where there is none.
-
-        Raises:
-            UserError: it has another key.
-        """
-        try:
-            lines = list(_lines(self._path))
-        except FileNotFoundError:
-            log.info("--resume: %s has no results of photos to go on from; all are made", self._folder)
-            return []
-        if lines and lines[0].get("key") != key:
+        elif lines:
             raise UserError(f"--resume: the results in {self._folder} were made with other settings or weights, or by "
                             "another version of the program: give the same flags as before, or leave --resume out to "
                             "make all of them anew")
-        append_line(self._path, "")  # ends a line that was cut short
-        return lines
+        else:
+            log.info("--resume: %s has no results of photos to go on from; all are made", self._folder)
+            self._begin(key, [])
+
+    def _former(self) -> list[dict]:
+        """Lines of the journal that is there; none where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return list(_lines(self._path))
+        return []
+
+    def _begin(self, key, known: list[dict]) -> None:
+        """Writes a journal with some lines."""
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in ({"key": key}, *known)))
+        if done := {line["name"] for line in known if _fits(line, _OF_PHOTO)}:
+            log.info("%d photos of an earlier run in %s are made anew; --resume would keep what is whole", len(done),
+                     self._folder)
 
     def _restore(self, jobs, lines) -> None:
         """Gives jobs what the journal says of them, where that still holds."""
@@ -108,7 +119,7 @@ class Journal:
             sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         for job in jobs:
             line = said.get(job.name)
-            if line and line["photo"] == stamp(job.path) and _whole(line["files"], sizes) \
+            if line and line["photo"] == job.stamp and _whole(line["files"], sizes) \
                     and line["files"].keys() <= {job.name + ending for ending in ENDINGS}:
                 job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
                 job.written = bool(line["files"])
@@ -119,6 +130,9 @@ class Journal:
             if line is None or not kept.issuperset(map(str, line["names"])) or not _whole(line["files"], sizes):
                 break
             self.pages.append(line["names"])
+            kept.difference_update(line["names"])  # on a later page they are of another run
+        if self.pages and len(self.pages[-1]) < PAGE_ROWS and not all(job.status for job in jobs):
+            self.pages.pop()  # there is more to come on it
         log.info("--resume: %d of %d photos are done", sum(bool(job.status) for job in jobs), len(jobs))
 
     def off_page(self, jobs: Iterable[Job]) -> list[Job]:
@@ -131,7 +145,7 @@ class Journal:
         if not job.path:
             return
         there = [job.name + ending for ending in ENDINGS] if job.written else []
-        self._write({"name": job.name, "photo": stamp(job.path), "status": job.status, "message": job.message,
+        self._write({"name": job.name, "photo": job.stamp, "status": job.status, "message": job.message,
                      "metrics": {name: float(value) if isinstance(value, np.generic) else value
                                  for name, value in job.metrics.items()}, "files": self._sizes(there)})
 
@@ -151,21 +165,6 @@ class Journal:
     def _write(self, line) -> None:
         with self._lock:
             append_line(self._path, json.dumps(line))
-
-
-def stamp(path: str) -> list:
-    """What changes when a photo or the points beside it do: names, sizes and times of change."""
-    stem = os.path.splitext(path)[0]
-    beside = [stem + ending for ending in _BESIDE]
-    truth = os.path.join(os.path.dirname(path), "truth", f"{os.path.basename(stem)}.npz")
-    found = []
-    for file in (path, *beside, truth):
-        try:
-            about = os.stat(file)
-        except (OSError, ValueError):
-            continue
-        found.append([os.path.basename(file), about.st_size, about.st_mtime_ns])
-    return found
 
 
 def _lines(path) -> Iterator[dict]:

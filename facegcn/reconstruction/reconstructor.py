@@ -180,7 +180,9 @@ class Reconstructor:
             log.warning("%d of %d photos were written to %s before the end", sum(job.written for job in jobs),
                         len(jobs), self._output)
             raise
-        return self._finish(jobs)
+        rows = self._finish(jobs)
+        self.overview.tidy()
+        return rows
 
     def _run(self, photos, pool, bar):
         """Reconstructs batch by batch here, and writes them in a pool's one thread; returns when all is written."""
@@ -208,8 +210,14 @@ class Reconstructor:
         """Takes photos that an earlier run did, but for those on its whole pages, into the overview."""
         for job in () if self._journal is None else self._journal.off_page(jobs):
             with contextlib.suppress(PhotoError):  # a damaged picture costs its row alone
-                self.overview.add(job.name, [read_image(os.path.join(self._output, f"{job.name}_{kind}.png"))
-                                             for kind in OVERVIEW])
+                self.overview.add(job.name, self._row_again(job.name))
+
+    def _row_again(self, name) -> list[np.ndarray]:
+        """A photo's row of the overview as an earlier run kept it; or of its files, without the view from the side."""
+        try:
+            return self.overview.kept(name)
+        except PhotoError:
+            return [read_image(os.path.join(self._output, f"{name}_{kind}.png")) for kind in OVERVIEW]
 
     def _finish(self, jobs):
         """Writes metrics and the last overview page."""
@@ -239,7 +247,8 @@ class Reconstructor:
                 ready.append((job, photo.result()))
             except PhotoError as error:
                 job.status, job.message = error.status, shown(str(error))
-                self._record(job)
+                if not _may_pass(error):
+                    self._record(job)
             except Exception as error:
                 self._failed(job, error)
             del photo
@@ -251,7 +260,7 @@ class Reconstructor:
 
     def _failed(self, job, error) -> None:
         """Notes that a photo cannot be used for an unforeseen reason."""
-        job.status = "failed"
+        job.status, job.written = "failed", False
         foreseen = isinstance(error, (OSError, UserError))
         words = str(error) if foreseen else f"{type(error).__name__}: {' '.join(str(error).split())}"
         job.message = shown(words)[:_LONGEST_REASON]
@@ -335,8 +344,17 @@ class Reconstructor:
         job.status, job.written = photo.status, True
         job.message = "; ".join(filter(None, (job.remark, photo.remark)))
         job.metrics = {**metrics, **measured}
+        row = [*pictures, to_uint8(side[..., :3])]
+        self.overview.keep(job.name, row)
         self._record(job)
-        return [*pictures, to_uint8(side[..., :3])]
+        return row
+
+
+def _may_pass(error: PhotoError) -> bool:
+    """Whether a photo that cannot be used now may be another time, unchanged: the system refused to read it, or had no
+    memory left. What decoders say of damaged files has no number of an error."""
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno is not None
 
 
 def refined(photos: Sequence[Photo], renders) -> list[Photo]:

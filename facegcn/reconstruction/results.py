@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -13,8 +14,9 @@ import numpy as np
 
 from facegcn.errors import UserError, log
 from facegcn.files import digest, write_bytes, written_whole
+from facegcn.photos.reading import read_image
 from facegcn.reconstruction import evaluation
-from facegcn.report import contact_sheet
+from facegcn.report import SHEET_WIDTH, contact_sheet, fitted, write_png
 
 #: Endings of a photo's files: of all photos, and of some or on request.
 USUAL = (".npz", "_input.png", "_mask.png", "_coarse.png", "_fine.png", "_coarse_overlay.png", "_fine_overlay.png",
@@ -28,7 +30,8 @@ _LONGEST = 180  # bytes of a name: with a number and an ending it stays below th
 _KEPT_OF_LONG = 150  # bytes of a longer one that are kept before its digest
 _PROBE_BYTES = 32 << 20  # about what one photo's results take
 JOURNAL = "results.jsonl"  # what was done, see ``journal.Journal``
-_PAGE_ROWS = 24  # photos of an overview page
+PAGE_ROWS = 24  # photos of an overview page
+_ROWS = ".overview"  # folder of the rows of an overview page that is not full
 _PAGE = re.compile(r"overview(-\d+)?\.png")
 _NPZ_LEVEL = 1  # of zlib: two fifths of the time of its usual 6, and noise of a face's arrays takes no less room with 6
 _LISTED = 50  # lines that a list on the terminal has at most
@@ -87,15 +90,12 @@ def shown(text: str) -> str:
 
 
 # ---------------------------------------------------------------- the folder
-def prepare_output(folder: str, photos: str | None = None, resume: bool = False) -> None:
+def prepare_output(folder: str, photos: str | None = None) -> None:
     """Makes the folder and makes sure that results can be written there.
-
-    The journal of an earlier run goes, unless this one goes on with it: what it tells of may be overwritten.
 
     Args:
         folder: of the results.
         photos: file or folder of the photos; None = packed ones.
-        resume: this run goes on with an earlier one's results.
 
     Raises:
         UserError: it is the photos' own folder, cannot be made or written to, or its disk is full.
@@ -112,11 +112,15 @@ def prepare_output(folder: str, photos: str | None = None, resume: bool = False)
         os.makedirs(folder, exist_ok=True)
         write_bytes(probe, bytes(_PROBE_BYTES))
         os.remove(probe)
-        if not resume and os.path.exists(os.path.join(folder, JOURNAL)):
-            os.remove(os.path.join(folder, JOURNAL))
     except OSError as error:
         raise UserError(f"--output {folder}: no results can be written there: {error.strerror}; "
                         "give another folder") from error
+
+
+def forget_journal(folder: str) -> None:
+    """Removes the journal of an earlier run: what it tells of is about to be overwritten, and not photo by photo."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, JOURNAL))
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -164,20 +168,35 @@ class Overview:
         folder: where they go.
         headings: one text a column.
         pages: names of the photos on each page of an earlier run that stays.
-        written: is told of each page: its number, its file and the names of its photos.
+        written: is told of each page: its number, its file and the names of its photos. With it, rows of a page that
+            is not full are kept in a folder, for a run that goes on with it.
     """
 
     def __init__(self, folder: str, headings: Sequence[str], pages: Sequence[Sequence[str]] = (),
                  written: Callable[[int, str, list[str]], None] | None = None):
         self._folder, self._headings, self._rows = folder, headings, {}
         self._pages, self._written = len(pages), written
+        self._kept = os.path.join(folder, _ROWS)
+        self._short = {f"{name}.png" for page in pages[-1:] if len(page) < PAGE_ROWS for name in page}
         self.count = sum(map(len, pages))
+
+    def keep(self, name: str, pictures: list[np.ndarray]) -> None:
+        """Keeps a photo's row, which ``add`` will take. Raises OSError where it cannot be written."""
+        if self._written is not None:
+            write_png(self._kept_row(name), np.hstack([fitted(picture, SHEET_WIDTH) for picture in pictures]))
+
+    def kept(self, name: str) -> list[np.ndarray]:
+        """The row of a photo that an earlier run kept. Raises PhotoError where there is none."""
+        return np.split(read_image(self._kept_row(name)), len(self._headings), axis=1)
+
+    def _kept_row(self, name):
+        return os.path.join(self._kept, f"{name}.png")
 
     def add(self, name: str, pictures: list[np.ndarray]) -> None:
         """Takes a photo's row; a full page is written at once."""
         self._rows[name] = pictures
         self.count += 1
-        if len(self._rows) == _PAGE_ROWS:
+        if len(self._rows) == PAGE_ROWS:
             self._write()
 
     def finish(self) -> None:
@@ -189,6 +208,14 @@ class Overview:
             if _PAGE.fullmatch(name) and name not in known:
                 os.remove(os.path.join(self._folder, name))
 
+    def tidy(self) -> None:
+        """Removes kept rows that no run will go on with, at the end of one that has come to it."""
+        if self._written is not None and os.path.isdir(self._kept):
+            for name in set(os.listdir(self._kept)) - self._short:
+                os.remove(os.path.join(self._kept, name))
+            if not self._short:
+                os.rmdir(self._kept)
+
     def _page(self, number: int) -> str:
         return f"overview-{number + 1}.png" if number else "overview.png"
 
@@ -197,6 +224,12 @@ class Overview:
         contact_sheet(list(self._rows.values()), list(self._rows), path, headings=self._headings)
         if self._written is not None:
             self._written(self._pages, self._page(self._pages), list(self._rows))
+        if len(self._rows) == PAGE_ROWS:
+            for name in self._rows if self._written is not None else ():
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self._kept_row(name))
+        else:
+            self._short = {f"{name}.png" for name in self._rows}
         self._rows = {}
         self._pages += 1
 

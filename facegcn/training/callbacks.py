@@ -156,20 +156,23 @@ class ShowProgress(keras.callbacks.Callback):
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Saves after each epoch and before its last step, now and then within it, and before Ctrl-C or SIGTERM is obeyed.
+    """Saves after each epoch, now and then within it, and before Ctrl-C or SIGTERM is obeyed.
 
     It comes behind the callbacks that keep the TrainingState.
 
     Args:
         checkpoints: of the stage.
         stop: an open StopRequest.
+        validated: epochs until each validation, as Keras counts them; None = there is none. A validation may take long,
+            and whoever is stopped in it loses no more than a step.
         weights_path: the network's weights to test with, ``.weights.h5``, written after each epoch; None = none.
         network: whose weights these are.
     """
 
-    def __init__(self, checkpoints: Checkpoints, stop: StopRequest, weights_path: str | None = None, network=None):
+    def __init__(self, checkpoints: Checkpoints, stop: StopRequest, validated: int | None = None,
+                 weights_path: str | None = None, network=None):
         super().__init__()
-        self._checkpoints, self._stop = checkpoints, stop
+        self._checkpoints, self._stop, self._validated, self._epoch = checkpoints, stop, validated, 0
         self._weights_path, self._network = weights_path, network
 
     def on_train_batch_end(self, batch, logs=None):
@@ -177,13 +180,16 @@ class SaveCheckpoints(keras.callbacks.Callback):
         left = self.params["steps"] - batch - 1
         if not left:  # what belongs to the epoch's end is not done yet
             return
-        # One step before the end, too: a validation may take long, and whoever is stopped in it loses a step.
-        if self._stop.asked or self._checkpoints.due() or left == 1:
+        before_validation = left == 1 and self._validated and (self._epoch + 1) % self._validated == 0
+        if self._stop.asked or before_validation or self._checkpoints.due():
             self._checkpoints.save()
         self._stop.obey()
 
     def on_train_begin(self, logs=None):
         self._rest()  # the first step compiles for long
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
 
     def on_test_begin(self, logs=None):
         self._rest()

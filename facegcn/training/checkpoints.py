@@ -82,7 +82,10 @@ class Checkpoints:
         self.state, self._folder, self._seconds, self._writes = state, folder, seconds, writes
         if writes:
             _remove_leftovers(folder)
-        _pass_over_damaged(folder)
+        whole = _whole_ones(folder)
+        if writes and whole:  # the file that lists them may be damaged itself, or name a damaged one
+            tf.compat.v1.train.update_checkpoint_state(folder, whole[-1], whole)
+        self._newest = os.path.join(folder, whole[-1]) if whole else None
         self._manager = tf.train.CheckpointManager(tf.train.Checkpoint(state=state, **parts), folder, max_to_keep=_KEPT)
         self._saved_at = time.monotonic()
 
@@ -92,7 +95,7 @@ class Checkpoints:
         Raises:
             UserError: it is of other networks.
         """
-        newest = self._manager.latest_checkpoint
+        newest = self._newest
         if newest is None:
             return False
         try:
@@ -135,8 +138,12 @@ def _remove_leftovers(folder: str) -> None:
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
 
 
-def _pass_over_damaged(folder: str) -> None:
-    """Lists a folder's whole checkpoints, and no others, in its file ``checkpoint``, which may be damaged itself."""
+def _whole_ones(folder: str) -> list[str]:
+    """Names of a folder's whole checkpoints, the newest last; warns of the others.
+
+    Raises:
+        UserError: there are some, and every one is damaged.
+    """
     names = [match[1] for match in map(_INDEX.fullmatch, os.listdir(folder) if os.path.isdir(folder) else ()) if match]
     whole = []
     for name in sorted(names, key=lambda name: int(name.rpartition("-")[2])):
@@ -145,12 +152,10 @@ def _pass_over_damaged(folder: str) -> None:
             whole.append(name)
         except BrokenFile as error:
             log.warning("passing over %s", error)
-    if not names:
-        return
-    if not whole:
+    if names and not whole:
         raise UserError(f"no checkpoint in {folder} is whole: delete that folder, so that --restore begins the stage "
                         "anew, or train a new run")
-    tf.compat.v1.train.update_checkpoint_state(folder, whole[-1], whole)
+    return whole
 
 
 def _check_whole(prefix: str) -> None:

@@ -115,7 +115,7 @@ class Devices:
     # ---------------------------------------------------------------- several processes
     def stop_request(self) -> StopRequest:
         """For the callbacks and the ``Trainer`` of a training."""
-        return StopRequest(together=self.cluster is not None)
+        return StopRequest(None if self.cluster is None else self.from_chief)
 
     def from_chief(self, text: str = "") -> str:
         """What the chief gives here; all processes wait for each other."""

@@ -37,10 +37,11 @@ class Norms:
             fresh: False where the step before belongs to the same batch: if that was bad, its lengths stay.
         """
         found = tf.stack([tf.stack([_length(value) for value in values]) for values in (self._variables, gradients)])
+        kept = found
         if fresh is not True:
             whole = tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(self._found)))
-            found = tf.where(whole | fresh, found, self._found)
-        self._found.assign(found)
+            kept = tf.where(whole | fresh, found, self._found)
+        self._found.assign(kept)
         return tf.norm(found[1])
 
     def bad_weight(self) -> str | None:

@@ -7,7 +7,7 @@ import gc
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from facegcn.errors import Terminated
 
@@ -22,12 +22,14 @@ class StopRequest:
         awaited: whether the end of a step will come soon, so that a request is held back for it.
 
     Args:
-        together: several processes train, and stop at the same step: a request counts once they have agreed on it.
+        meet: where several processes train, which stop at the same step: returns when all of them have called it. A
+            request counts once they have agreed on it, and none of them leaves while another still saves: to its
+            peers it would be gone.
     """
 
-    def __init__(self, together: bool = False):
+    def __init__(self, meet: Callable[[], object] | None = None):
         self.awaited = False
-        self._agreed = not together
+        self._meet, self._agreed = meet, meet is None
         self._request: KeyboardInterrupt | None = None
         self._before = {}
 
@@ -68,6 +70,8 @@ class StopRequest:
     def obey(self) -> None:
         """Raises the request that is held back."""
         if self.asked:
+            if self._meet is not None:
+                self._meet()
             raise self._request
 
 

@@ -289,6 +289,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
         return
     data = _Data(packed, encoding, made, config, trainer.face_model.morphable.vertex_count)
     every = max(1, round(config.eval)) if config.eval else config.epoch
+    validated = every if data.validation_steps else None
     with devices.stop_request() as trainer.stop, Progress(
             "texture", steps * config.epoch, steps * state.epoch + state.in_epoch) as bar:
         callbacks = [Schedule(config.render_start, config.schedule),
@@ -297,10 +298,11 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
                      StatsLog(run.stats, "render", config.log_steps, state), ShowProgress(bar)]
         if devices.chief:
             callbacks += [Samples(run.file("samples"), *data.faces(), every),
-                          SaveCheckpoints(checkpoints, trainer.stop, run.file("texture.weights.h5"), trainer.network),
+                          SaveCheckpoints(checkpoints, trainer.stop, validated, run.file("texture.weights.h5"),
+                                          trainer.network),
                           keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)]
         else:
-            callbacks.append(SaveCheckpoints(checkpoints, trainer.stop))
+            callbacks.append(SaveCheckpoints(checkpoints, trainer.stop, validated))
         while state.epoch < config.epoch:
             # Keras cannot begin within an epoch: the rest of one is a fit of its own.
             until = state.epoch + 1 if state.in_epoch else config.epoch

@@ -83,7 +83,17 @@ def variables(run, stage) -> dict[str, np.ndarray]:
 
 
 def same(run, alone, stages=("rec", "render")):
-    """Losses of each step within 1e-5; weights, and what the optimiser keeps, within what rounding explains."""
+    """Losses of each step, and weights and what the optimiser keeps after them, within what rounding explains."""
+    same_losses(run, alone, stages)
+    for stage in {"rec": "regressor", "render": "texture"}[stages[-1]],:
+        found, wanted = variables(run, stage), variables(alone, stage)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert np.linalg.norm(found[name] - value) <= 1e-3 * np.linalg.norm(value) + 1e-5, name
+
+
+def same_losses(run, alone, stages):
+    """Losses of each step within 1e-5."""
     lines, expected = ([line for line in stats(which) if line["stage"] in stages] for which in (run, alone))
     assert len(lines) == len(expected) > 3
     for line, one in zip(lines, expected):
@@ -93,11 +103,6 @@ def same(run, alone, stages=("rec", "render")):
             # The length of all gradients together, no loss, has every weight's rounding in it.
             near = 1e-4 if name == "gradient_norm" else 1e-5
             assert line[name] == pytest.approx(one[name], rel=near, abs=1e-5), (line["stage"], line["step"], name)
-    for stage in {"rec": "regressor", "render": "texture"}[stages[-1]],:
-        found, wanted = variables(run, stage), variables(alone, stage)
-        assert found.keys() == wanted.keys()
-        for name, value in wanted.items():
-            assert np.linalg.norm(found[name] - value) <= 1e-3 * np.linalg.norm(value) + 1e-5, name
 
 
 def test_two_logical_devices_train_as_one(folder, alone):
@@ -108,24 +113,68 @@ def test_two_logical_devices_train_as_one(folder, alone):
     same(run, alone)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_two_processes_train_as_one_though_one_is_killed(folder, killed):
-    flags = "--stage", "rec", "--set", "rec_steps=60", "--set", "rec_photo_batch=0", "--set", "checkpoint_seconds=1"
-    ended(begun(folder, 1, "--suffix", f"whole{killed}", *flags))
-    processes = cluster(folder, "--suffix", f"killed{killed}", *flags)
-    limit = time.monotonic() + PATIENCE
+LONGER = "--stage", "rec", "--set", "rec_steps=60", "--set", "rec_photo_batch=0", "--set", "checkpoint_seconds=1"
+
+
+def run_of(folder, suffix):
+    """The folder of a run; None before it is there."""
+    return next((folder / "runs").glob(f"*-demo-{suffix}"), None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    """Two processes that nobody kills, and one.
+
+    After sixty steps weights are no more comparable with those of one process: offsets of the residual branches begin
+    at zero and are still near it, and where rounding gives one another sign, whole channels are cut off by ReLU.
+    """
+    ended(begun(folder, 1, "--suffix", "longer", *LONGER))
+    ended(*cluster(folder, "--suffix", "both", *LONGER))
+    same_losses(run_of(folder, "both"), run_of(folder, "longer"), ("rec",))
+    return run_of(folder, "both")
+
+
+def begun_until(folder, suffix, steps):
+    """Both processes of a training that has made so many steps."""
+    processes, limit = cluster(folder, "--suffix", suffix, *LONGER), time.monotonic() + PATIENCE
     while time.monotonic() < limit and all(process.poll() is None for process in processes):
-        runs = list((folder / "runs").glob(f"*-demo-killed{killed}"))
-        if runs and len(stats(runs[0])) >= 20:
-            processes[killed].send_signal(signal.SIGKILL)
+        if (run := run_of(folder, suffix)) and len(stats(run)) >= steps:
             break
         time.sleep(0.05)
+    return processes
+
+
+def goes_on_as(undisturbed, folder, suffix):
+    """Restored, both processes end with the weights of two that nobody stopped, to the last bit."""
+    ended(*cluster(folder, "--suffix", suffix, *LONGER, "--restore"))
+    same_losses(run_of(folder, suffix), undisturbed, ("rec",))
+    found, wanted = variables(run_of(folder, suffix), "regressor"), variables(undisturbed, "regressor")
+    assert found.keys() == wanted.keys() and [name for name in wanted if (found[name] != wanted[name]).any()] == []
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_two_processes_go_on_where_one_was_killed(undisturbed, folder, killed):
+    processes = begun_until(folder, f"killed{killed}", 20)
+    processes[killed].send_signal(signal.SIGKILL)
     start = time.monotonic()
     shown = processes[1 - killed].communicate(timeout=60)[0]
     assert processes[1 - killed].returncode == EXIT_PEER_GONE and time.monotonic() - start < 20
     assert len(re.findall(f"error: worker {killed} .* is gone, .*--restore", shown)) == 1 and "Traceback" not in shown
     processes[killed].communicate()
-    ended(*cluster(folder, "--suffix", f"killed{killed}", *flags, "--restore"))
-    same(runs[0], next((folder / "runs").glob(f"*-demo-whole{killed}")), ("rec",))
-    log = (runs[0] / "log.txt").read_text()
+    goes_on_as(undisturbed, folder, f"killed{killed}")
+    log = (run_of(folder, f"killed{killed}") / "log.txt").read_text()
     assert log.count("is gone") == (killed == 1) and log.count("continuing from") == 1
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_two_processes_stop_after_the_same_step_though_saving_takes_long(undisturbed, folder, asked, monkeypatch):
+    monkeypatch.setenv("SLOW_CHECKPOINTS", "6")
+    processes = begun_until(folder, f"asked{asked}", 8)
+    processes[asked].send_signal(signal.SIGTERM)
+    shown = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], "\n".join(shown)
+    assert all("is gone" not in text and "Traceback" not in text for text in shown)
+    monkeypatch.delenv("SLOW_CHECKPOINTS")
+    run, steps = run_of(folder, f"asked{asked}"), len(stats(run_of(folder, f"asked{asked}")))
+    goes_on_as(undisturbed, folder, f"asked{asked}")
+    assert f": step {steps}" in (run / "log.txt").read_text(), "the step that was under way is saved"

@@ -73,7 +73,7 @@ def _run(name: str, options) -> int:
         rate = status.done / (time.monotonic() - begin)
         print(f"{name:12}{status.done:9,}{status.refused:9,}{status.accepted:9,}{status.failed:8,}{status.worst:9.2f}"
               f"{status.memory / 1e6:7.0f}{rate:8.0f}" + (f"   ended early: {ended}" if ended else ""), flush=True)
-        return status.failed + (ended != 0)
+        return status.failed + (ended != 0 and not status.failed)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -21,7 +21,7 @@ class Reader(attempts.Reader):
         made = []
         for seed in (0, 1):
             rng, folder = np.random.default_rng(seed), os.path.join(self.folder, str(seed))
-            os.makedirs(folder)
+            os.makedirs(folder, exist_ok=True)
             with tf.Graph().as_default(), tf.compat.v1.Session() as session:
                 variables = [tf.compat.v1.get_variable(name, initializer=rng.normal(size=(2, 3)).astype(np.float32))
                              for name in _NAMES]

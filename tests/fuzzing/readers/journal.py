@@ -3,8 +3,8 @@
 import json
 import os
 
-from facegcn.reconstruction.jobs import Job
-from facegcn.reconstruction.journal import Journal, stamp
+from facegcn.reconstruction.jobs import Job, stamp
+from facegcn.reconstruction.journal import Journal
 from facegcn.reconstruction.results import JOURNAL
 from tests.fuzzing import attempts
 from tests.fuzzing.changes import misspelt
@@ -38,7 +38,7 @@ class Reader(attempts.Reader):
         return attempts.Case({**files, JOURNAL: misspelt(rng, files[JOURNAL], [files[JOURNAL]])})
 
     def read(self, folder):
-        jobs = [Job(name, lambda: None, path=path) for name, path in self._paths.items()]
+        jobs = [Job(name, lambda: None, path=path, stamp=stamp(path)) for name, path in self._paths.items()]
         journal = Journal(folder, _KEY, jobs, resume=True)
         return jobs, journal.pages, journal.off_page(jobs)
 
