@@ -2,7 +2,7 @@
 
 ``results.jsonl`` begins with a key of all that results depend on besides their photo; then comes a line for each photo
 whose results are whole or that cannot be used, and one for each page of the overview. A line is written when the files
-it tells of are on the disk; one that was cut short by a crash is passed over.
+it tells of are on the disk; one that was cut short by a crash is passed over. Of several lines the last one holds.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Journal:
         lines = self._former()
         same = bool(lines) and lines[0].get("key") == key
         if not resume:
-            self._begin(key, lines[1:] if same else [])
+            self._begin(key, _last_of_each(lines) if same else [])
         elif same:
             append_line(self._path, "")  # ends a line that was cut short
             self._restore(jobs, lines)
@@ -177,6 +177,12 @@ def _lines(path) -> Iterator[dict]:
                 continue
             if isinstance(line, dict):
                 yield line
+
+
+def _last_of_each(lines) -> list[dict]:
+    """Of the lines of each photo and page the last one, which is what holds."""
+    return list({(line.get("name"), line.get("page")): line for line in lines
+                 if _fits(line, _OF_PHOTO) or _fits(line, _OF_PAGE)}.values())
 
 
 def _fits(line, kinds) -> bool:

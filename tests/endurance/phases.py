@@ -13,7 +13,7 @@ import skimage.data
 import skimage.io
 
 from facegcn.errors import BinFileError
-from facegcn.files import code_version
+from facegcn.files import code_version, digest
 from facegcn.photos import packed_file
 from facegcn.reconstruction.results import JOURNAL
 from facegcn.training import encoding
@@ -353,8 +353,14 @@ class Export(Phase):
 
     @staticmethod
     def _results(folder) -> dict[str, str]:
-        """All but the journal, which grows, and has other lines in a run that went on."""
-        return {name: data for name, data in contents([folder]).items() if name != JOURNAL}
+        """All but the journal, which grows, and has other lines in a run that went on; of the report its pictures: what
+        faces share comes with the first one that a run has in memory."""
+        found = {name: data for name, data in contents([folder]).items() if name != JOURNAL}
+        report = os.path.join(folder, "report.html")
+        if os.path.exists(report):
+            with open(report, encoding="utf-8") as file:
+                found["report.html"] = digest(*re.findall(r' src="([^"]+)"', file.read()))
+        return found
 
     def begin(self):
         shutil.rmtree(self.world.path("results"), ignore_errors=True)
