@@ -3,7 +3,7 @@
 # make test-fast   the tests that take less than a second or two, for working
 # make test-long   the tests that `make test` leaves out, since they take long (docs/testing.md)
 # make coverage    `make test`, and which lines it ran
-# make mutations   every formula broken once, and the test that noticed
+# make mutations   every formula of tests/mutations/table.py broken once, and the test that noticed
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python

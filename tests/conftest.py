@@ -54,6 +54,7 @@ SLOW = {
     "test_landmark_embedding.py": ("test_the_demo_face_from_its_portraits",),
     "test_losses.py": ("test_critic_can_be_trained_inside_tf_function",),
     "test_mesh_sampling.py": ("test_template_of_bfm_size_takes_seconds",),
+    "test_mutations.py": ("test_slow_tests_that_fail_anyway_and_processes_that_end_catch_nothing",),
     "test_networks.py": ("test_networks_equal_the_specification",
                          "test_residual_head_starts_at_the_coarse_albedo_and_learns", "test_weights_survive_a_file",
                          "test_critic_layers_and_carry_over", "test_critic_norms_and_sizes"),

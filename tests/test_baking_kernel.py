@@ -1,4 +1,4 @@
-"""The parts of baking's inner loop beside NumPy's: logarithms, exponentials, sharp and averaged colours."""
+"""The parts of baking's inner loop beside NumPy's: logarithms, exponentials, sharp and averaged colours, trust."""
 
 import numpy as np
 import pytest
@@ -49,18 +49,39 @@ def test_sharp_colors_are_cubic(rows, columns):
 
 
 def test_averaged_colors_are_linear_between_pixels_and_levels():
-    """A slope: every level shows it, so that any level says the same as the finest."""
-    slope = np.tile(np.arange(0, 64, dtype=np.uint8)[:, None] * 2, (1, 64))[..., None].repeat(3, axis=-1)
+    """Slopes, another one in each channel: every level shows them, so that any level says the same as the finest."""
+    rows, columns = np.mgrid[:64, :64].astype(np.uint8)
+    slope = np.stack([2 * rows, 2 * columns, 2 * rows + 2 * columns], axis=-1)
+    wanted = np.array([2 * 31.7 - 1, 2 * 20.3 - 1, 2 * 31.7 + 2 * 20.3 - 2])
     half = (slope[::2, ::2].astype(int) + slope[1::2, 1::2]) // 2
     colors = np.concatenate([packed(slope), packed(half.astype(np.uint8))])
     places = np.array([[0, 64, 64], [64 * 64, 32, 32]], np.int64)
     found = np.empty(3, np.float32)
     for level in (0.25, 0.5, 1.0, 3.0):
         baking_kernel._averaged(colors, places, level, 20.3, 31.7, found)
-        np.testing.assert_allclose(found, 2 * 31.7 - 1, atol=1e-3)
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
     colors[64 * 64:] = packed(np.full((32, 32, 3), 200, np.uint8))  # and each level has its share
     baking_kernel._averaged(colors, places, 0.25, 20.3, 31.7, found)
-    np.testing.assert_allclose(found, 0.75 * (2 * 31.7 - 1) + 0.25 * 200, atol=1e-3)
+    np.testing.assert_allclose(found, 0.75 * wanted + 0.25 * 200, atol=1e-3)
+
+
+def test_what_is_seen_and_trusted_follows_depth_slope_angle_and_place():
+    """The steeper a surface, the further behind the nearest one it may lie and still be it."""
+    rng, count = np.random.default_rng(2), 500
+    facing, behind, by_place = (rng.uniform(low, 1, count).astype(np.float32) for low in (-0.2, 0, 0))
+    behind *= np.float32(0.05)
+    px, py, x, y = rng.uniform(-1, 11, (4, count))
+    view, limits = np.zeros(13), np.array([0.005, 0.008, 0.03, 0.15, 0.4, 1.6, 0.78, 0.01])
+    view[10:] = 9.0, 8.0, 10.0  # the photo's width and height, the fine view's side
+    seen, trust, zero = np.empty(count, np.float32), by_place.copy(), np.zeros(count, np.float32)
+    baking_kernel._trusted(zero, facing, behind, view, px, py, x, y, limits, seen, trust)
+    slope = np.tan(np.arccos(np.maximum(facing, 0.05)))
+    reaches = (np.minimum(x, y) >= 0) & (np.maximum(x, y) <= 10) & (np.minimum(px, py) >= 0) & (px <= 9) & (py <= 8)
+    wanted = np.clip(2 - behind / np.minimum(0.005 + 0.008 * slope, 0.03), 0, 1) * ((facing > 0) & reaches)
+    assert min((wanted == 1).sum(), (wanted == 0).sum(), ((wanted > 0) & (wanted < 1)).sum()) > 20
+    np.testing.assert_allclose(seen, wanted, atol=1e-5)
+    turned = np.clip((facing - 0.15) / 0.25, 0, 1)
+    np.testing.assert_allclose(trust, by_place * wanted * (3 * turned ** 2 - 2 * turned ** 3), atol=1e-5)
 
 
 def test_places_that_are_no_numbers_are_looked_up_within_the_picture():

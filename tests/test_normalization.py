@@ -48,11 +48,11 @@ def test_second_derivatives_equal_finite_differences(layer_class, call, axes, rn
 
 
 def test_moving_averages_are_used_outside_training(rng):
-    layer = BatchNorm(momentum=0.5)
+    layer = BatchNorm(momentum=0.7)
     x = np.float32(rng.normal(size=(4, 3, 3, 2)) * 3 + 2)
     layer(x, training=True)
-    np.testing.assert_allclose(layer.moving_mean, 0.5 * x.mean((0, 1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance, 0.5 + 0.5 * x.var((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, 0.3 * x.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.7 + 0.3 * x.var((0, 1, 2)), rtol=1e-5)
     expected = (x - layer.moving_mean.numpy()) / np.sqrt(layer.moving_variance.numpy() + 0.001)
     np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
     assert {weight.name for weight in layer.trainable_weights} == {"beta"}

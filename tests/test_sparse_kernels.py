@@ -40,9 +40,11 @@ def test_duplicates_are_summed_and_the_matrix_is_left_alone():
 
 def test_a_number_that_is_not_finite_spreads_no_further_than_its_entries():
     """Nothing is read, and multiplied by 0, that the row does not name."""
-    matrix = sp.csr_matrix(np.float32([[0, 2, 0], [0, 0, 3], [0, 0, 0]]))
-    found = sparse_kernels.multiply(sparse_kernels.table(matrix), np.float32([[1], [5], [np.nan]]))
-    assert found[0] == 10 and np.isnan(found[1])
+    matrix = sparse_kernels.table(sp.csr_matrix(np.float32([[0, 2, 0], [0, 0, 3], [0, 4, 0]])))
+    found = sparse_kernels.multiply(matrix, np.float32([[1], [5], [np.nan]]))
+    assert found[0] == 10 and np.isnan(found[1]) and found[2] == 20
+    found = sparse_kernels.multiply(matrix, np.float32([[np.nan], [5], [1]]))
+    np.testing.assert_array_equal(found, [[10], [3], [20]])
 
 
 def test_shapes_that_do_not_fit_are_refused():

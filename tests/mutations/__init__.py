@@ -1,1 +1,1 @@
-"""Every formula broken once, and the test that notices: ``python -m tests.mutations``, see docs/testing.md."""
+"""Every formula of a table broken once, and who notices: ``python -m tests.mutations``, see docs/testing.md."""

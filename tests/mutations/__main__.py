@@ -1,10 +1,10 @@
-"""Breaks every formula of ``table.py`` once and runs the tests that have to notice.
+"""Breaks every formula of ``table.py``, one at a time, and runs the tests that have to notice.
 
     python -m tests.mutations [--only WORDS] [--jobs N] [--output FILE.md] [--list]
 
 Works on a copy of the tree, so that the checkout stays as it is. TensorFlow is imported once: each mutation is tried in
 a process of its own that is forked from that state (Linux and macOS). Prints a table, and exits with 1 where a mutation
-survives, with 2 where tests fail before anything is broken.
+survives, with 2 where tests fail while nothing is broken, or could not say anything.
 """
 
 from __future__ import annotations
@@ -26,15 +26,36 @@ ROOT = Path(__file__).resolve().parents[2]
 _KEPT_OUT = (".git", ".venv", "data", "results", "runs", "node_modules")
 _PATIENCE = 900.0  # seconds that a mutation may take: one that never ends is caught, too
 _HOUSE = ("facegcn", "tests", "model", "main", "utils", "mesh_sampling", "create_bin")
+_FAST, _SLOW = "not slow and not long", "slow and not long"
+_PASSED, _FAILED, _INTERRUPTED, _INTERNAL, _NONE_CHOSEN = 0, 1, 2, 3, 5  # pytest.ExitCode
+_ENDLESS = 124  # none of pytest's
 
 
 class Outcome(NamedTuple):
-    """What became of the tests: the exit code of pytest, the test that failed first, and how it failed."""
+    """What became of the tests.
+
+    Attributes:
+        code: pytest's exit code, or ``_ENDLESS``.
+        test: the one that failed first.
+        reason: how it failed, or what else happened.
+        seconds: how long it took.
+        slow: whether slow tests were run.
+    """
 
     code: int
     test: str
     reason: str
     seconds: float
+    slow: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``caught``, ``survives``, or ``error`` where the tests said neither."""
+        if self.code in (_PASSED, _NONE_CHOSEN):
+            return "survives"
+        # pytest is interrupted by a file that cannot be imported, and then names it, but by other things, too
+        caught = self.code in (_FAILED, _ENDLESS) or self.code == _INTERRUPTED and bool(self.test)
+        return "caught" if caught else "error"
 
 
 class FirstFailure:
@@ -74,12 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
         trees = [copy_of_the_tree(Path(folder) / str(number)) for number in range(max(flags.jobs, 1))]
         if not whole(trees[0], chosen):
             return 2
-        outcomes = try_all(chosen, trees)
+        outcomes = believed(chosen, try_all(chosen, trees), trees[0])
     lines = table(chosen, outcomes)
     print("\n" + "\n".join(lines))
     if flags.output:
         Path(flags.output).write_text("\n".join(lines) + "\n")
-    return int(any(outcome.code == 0 for outcome in outcomes.values()))
+    verdicts = {outcome.verdict for outcome in outcomes.values()}
+    return 2 if "error" in verdicts else int("survives" in verdicts)
 
 
 def import_libraries() -> None:
@@ -101,12 +123,12 @@ def copy_of_the_tree(folder: Path) -> Path:
 
 
 def whole(tree: Path, chosen: list[Mutation]) -> bool:
-    """Whether all tests that are to notice something pass while nothing is broken."""
+    """Whether all fast tests that are to notice something pass while nothing is broken."""
     files = sorted({file for mutation in chosen for file in mutation.tests})
-    outcome = wait_for({begin(tree, files, "not slow"): None})[1]
-    if outcome.code:
-        print(f"nothing is broken yet, and {outcome.test} fails: {outcome.reason}", file=sys.stderr)
-    return not outcome.code
+    outcome = wait_for({begin(tree, files, _FAST): None})[1]
+    if outcome.verdict != "survives":
+        print(f"nothing is broken yet, and {outcome.test or 'pytest'} fails: {outcome.reason}", file=sys.stderr)
+    return outcome.verdict == "survives"
 
 
 def try_all(chosen: list[Mutation], trees: list[Path]) -> dict[str, Outcome]:
@@ -116,16 +138,35 @@ def try_all(chosen: list[Mutation], trees: list[Path]) -> dict[str, Outcome]:
         while waiting and free:
             mutation, tree = waiting.pop(0), free.pop()
             original = apply(mutation, tree)
-            running[begin(tree, mutation.tests, "not slow")] = (mutation, tree, original, False)
+            running[begin(tree, mutation.tests, _FAST)] = (mutation, tree, original, False)
         (mutation, tree, original, slow), outcome = wait_for(running)
-        if outcome.code in (0, 5) and not slow:  # none failed, or all are slow
-            running[begin(tree, mutation.tests, "slow")] = (mutation, tree, original, True)
+        if outcome.verdict == "survives" and not slow:
+            running[begin(tree, mutation.tests, _SLOW)] = (mutation, tree, original, True)
             continue
         restore(mutation, tree, original)
         free.append(tree)
-        outcomes[mutation.name] = outcome._replace(code=0 if outcome.code == 5 else outcome.code)
-        print(f"{len(outcomes):4} of {len(chosen)}  {mutation.name}: {outcome.test or 'SURVIVES'}", flush=True)
+        outcomes[mutation.name] = outcome._replace(slow=slow)
+        print(f"{len(outcomes):4} of {len(chosen)}  {mutation.name}: {told(outcome)}", flush=True)
     return outcomes
+
+
+def believed(chosen: list[Mutation], outcomes: dict[str, Outcome], tree: Path) -> dict[str, Outcome]:
+    """The outcomes, with an error for what a slow test caught that fails on a tree where nothing is broken, too.
+
+    ``whole`` leaves slow tests out: they take minutes, and few of them are needed.
+    """
+    found, sound = dict(outcomes), {}
+    for mutation in chosen:
+        outcome = outcomes[mutation.name]
+        if not outcome.slow or outcome.verdict != "caught":
+            continue
+        tests = mutation.tests if outcome.code == _ENDLESS else (outcome.test,)
+        if tests not in sound:
+            sound[tests] = wait_for({begin(tree, tests, _SLOW): None})[1]
+        if sound[tests].verdict != "survives":
+            reason = f"nothing is broken, and {sound[tests].test or 'pytest'} fails, too: {sound[tests].reason}"
+            found[mutation.name] = outcome._replace(code=_INTERNAL, reason=reason)
+    return found
 
 
 def apply(mutation: Mutation, tree: Path) -> tuple[bytes, os.stat_result]:
@@ -162,8 +203,8 @@ def begin(tree: Path, files, marked: str) -> tuple[int, Path, float]:
         os.setpgid(0, 0)  # what tests start ends with them
         code = run_tests(tree, files, marked, report)
     except BaseException as error:  # of a mutation: it must not go on as the program that tries them
-        report.write_text(json.dumps({"test": "collection", "reason": repr(error)}))
-        code = 3
+        report.write_text(json.dumps({"test": "", "reason": repr(error)}))
+        code = _INTERNAL
     finally:
         os._exit(code)
 
@@ -183,7 +224,7 @@ def run_tests(tree: Path, files, marked: str, report: Path) -> int:
     first = FirstFailure()
     code = pytest.main(["-x", "-q", "-m", marked, "-p", "no:cacheprovider", "--rootdir", str(tree),
                         *(f"tests/{file}" for file in files)], plugins=[first])
-    report.write_text(json.dumps({"test": first.test, "reason": first.reason}))
+    report.write_text(json.dumps({"test": first.test, "reason": first.reason or f"pytest ended with {int(code)}"}))
     return int(code)
 
 
@@ -199,9 +240,10 @@ def wait_for(running: dict):
             if not ended:
                 os.killpg(process, signal.SIGKILL)
                 os.waitpid(process, 0)
-                outcome = Outcome(3, "any of them", f"not ended after {_PATIENCE:.0f} s", seconds)
+                outcome = Outcome(_ENDLESS, "any of them", f"not ended after {_PATIENCE:.0f} s", seconds)
             elif not report.exists():
-                outcome = Outcome(3, "any of them", "the process ended at once", seconds)
+                reason = f"the process ended with {os.waitstatus_to_exitcode(status)} before its tests did"
+                outcome = Outcome(_INTERNAL, "", reason, seconds)
             else:
                 outcome = Outcome(os.waitstatus_to_exitcode(status), seconds=seconds, **json.loads(report.read_text()))
                 report.unlink()
@@ -210,16 +252,23 @@ def wait_for(running: dict):
 
 
 # ---------------------------------------------------------------- the table
+def told(outcome: Outcome) -> str:
+    """What a table says of an outcome."""
+    if outcome.verdict == "error":
+        return "**error**: " + outcome.reason.replace("|", "\\|")
+    return f"`{outcome.test}`" if outcome.verdict == "caught" else "**nothing**"
+
+
 def table(chosen: list[Mutation], outcomes: dict[str, Outcome]) -> list[str]:
     """Lines of a Markdown table, and the count."""
     lines = ["| formula | kind | caught by | seconds |", "|---|---|---|---|"]
     for mutation in chosen:
         outcome = outcomes[mutation.name]
-        caught = f"`{outcome.test}`" if outcome.code else "**nothing**"
         formula = f"`{Path(mutation.file).stem}`: {mutation.formula}"
-        lines.append(f"| {formula} | {mutation.kind} | {caught} | {outcome.seconds:.1f} |")
-    survivors = sum(outcome.code == 0 for outcome in outcomes.values())
-    return [*lines, "", f"{len(outcomes) - survivors} of {len(outcomes)} mutations are caught."]
+        lines.append(f"| {formula} | {mutation.kind} | {told(outcome)} | {outcome.seconds:.1f} |")
+    verdicts = [outcome.verdict for outcome in outcomes.values()]
+    errors = f"; of {verdicts.count('error')} nothing can be said" if "error" in verdicts else ""
+    return [*lines, "", f"{verdicts.count('caught')} of {len(outcomes)} mutations are caught{errors}."]
 
 
 if __name__ == "__main__":

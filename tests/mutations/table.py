@@ -370,6 +370,88 @@ _KERNELS = _of(
     ("normals' gradient", "sign", "d_vertices[j, axis] += d_q - d_p", "d_vertices[j, axis] += d_p - d_q"),
     ("normals' gradient", "axis", "d_q = g_u * p_v - g_v * p_u", "d_q = g_v * p_v - g_u * p_u"))
 
+_SPARSE_KERNELS = _of(
+    "facegcn/backends/sparse_kernels.py", ("test_sparse_kernels.py",),
+    ("product's columns", "axis", "i6, i7 = _U(columns[q + _6])", "i7, i6 = _U(columns[q + _6])"),
+    ("what is taken off", "sign", "w7 * x[i7 + c]) - less[at + c]", "w7 * x[i7 + c]) + less[at + c]"),
+    ("entries beyond the table", "sign", "result[at + c] += w *", "result[at + c] -= w *"),
+    ("entries beyond the table", "term", "place < WIDTH, place >= WIDTH", "place < WIDTH, place > WIDTH"),
+    ("zeros at the ends of rows", "axis", "matrix.indices[starts[filled], None]", "0"))
+
+_BAKING_KERNEL = _of(
+    "facegcn/backends/baking_kernel.py", ("test_baking_kernel.py", "test_texture_baking.py"),
+    ("logarithm", "sign", "power * _LN2_LOW - _HALF * square", "power * _LN2_LOW + _HALF * square"),
+    ("exponential", "sign", "- power * _LN2_HIGH - power * _LN2_LOW", "- power * _LN2_HIGH + power * _LN2_LOW"),
+    ("cubic weights", "factor", "(f - _ONE) * f * f * _HALF", "(f - _ONE) * f * f"),
+    ("averaged colour's columns", "axis", "((left, _ONE - across), (right, across))",
+     "((left, across), (right, _ONE - across))"),
+    ("averaged colour's channels", "axis", "(color >> _EIGHT)", "(color >> _SIXTEEN)"),
+    ("share of a level", "axis", "((finer, _ONE - share), (min(finer + 1, last), share))",
+     "((finer, share), (min(finer + 1, last), _ONE - share))"),
+    ("texel between corners", "sign", "c = _ONE - a - b", "c = _ONE - a + b"),
+    ("texel in the photo", "sign", "half - down[k] * scale", "half + down[k] * scale"),
+    ("trust by place", "sign", "upper + (lower - upper) * dy", "upper - (lower - upper) * dy"),
+    ("depth test", "sign", "2.0 - (nearest[k] - depth[k])", "2.0 + (nearest[k] - depth[k])"),
+    ("depth test's slope", "term", "certain + sloping * slope", "certain"),
+    ("trust by angle", "factor", "(3.0 - 2.0 * turned)", "(3.0 - turned)"),
+    ("noise in the albedo", "sign", "square / (square + noise * noise", "square / (square - noise * noise"))
+
+_RECORD_KERNELS = _of(
+    "facegcn/backends/record_kernels.py", ("test_examples.py",),
+    ("network range", "sign", "np.float32(rgba8[4 * p + 1]) * color - one",
+     "np.float32(rgba8[4 * p + 1]) * color + one"),
+    (("test_packed_file.py",), "what is still to be read", "term", "offsets[i] + done)", "offsets[i])"))
+
+_OPTIMIZER = _of(
+    "facegcn/training/optimizer.py", ("test_optimizer.py",),
+    ("correction of the second moment", "term", "beta2_power=self.beta_2 ** step", "beta2_power=self.beta_2"),
+    ("gradient's length", "factor", "tf.sqrt(2.0 * tf.nn", "tf.sqrt(tf.nn"),
+    ("clipped gradient", "sign", "self.clipnorm / tf.maximum(", "self.clipnorm / tf.minimum("),
+    (("test_devices.py",), "gradients of all replicas", "factor", "return grads_and_vars",
+     "return super()._all_reduce_sum_gradients(grads_and_vars)"))
+
+_LOSS_SCALE = _of(
+    "facegcn/training/loss_scale.py", ("test_precision.py",),
+    ("unscaled gradient", "sign", "scaled / factor", "scaled * factor"),
+    ("smaller factor", "factor", "tf.maximum(self._factor / 2.0, _LEAST)", "tf.maximum(self._factor / 4.0, _LEAST)"),
+    ("steps since the factor changed", "term", "self._good.assign(0)", "self._good.assign_add(0)"))
+
+_REPLICAS = _of(
+    "facegcn/replicas.py", ("test_devices.py",),
+    ("mean over replicas", "factor", "ReduceOp.MEAN", "ReduceOp.SUM"),
+    ("drawn for a part", "axis", "[place:place + size]", "[:size]"))
+
+_NORMALIZATION = _of(
+    "facegcn/networks/normalization.py", ("test_normalization.py",),
+    ("variance", "term", "tf.square(x - mean)", "tf.square(x)"),
+    (("test_devices.py",), "moments of all replicas", "term", "return replicas.mean(mean) if 0 in axes else mean",
+     "return mean"),
+    ("moving averages", "axis", "average * self.momentum + tf.reshape(now, (-1,)) * (1.0 - self.momentum)",
+     "average * (1.0 - self.momentum) + tf.reshape(now, (-1,)) * self.momentum"),
+    ("batch normalisation's offset", "sign", "self.epsilon) + self.beta", "self.epsilon) - self.beta"),
+    ("image normalisation", "axis", "moments(x, (1, 2, 3))", "moments(x, (1, 2))"))
+
+_WEIGHT_DECAY = _of(
+    "facegcn/networks/weight_decay.py", ("test_optimizer.py",),
+    ("half the squares", "factor", "self.factor * tf.nn.l2_loss", "2.0 * self.factor * tf.nn.l2_loss"))
+
+_TENSORFLOW_RASTERIZER = _of(
+    "facegcn/backends/tensorflow_rasterizer.py", ("test_rasterizer.py",),
+    ("pixels, y down", "sign", "(w - y) * height", "(w + y) * height"),
+    ("edges", "sign", "x2 * y0 - x0 * y2", "x2 * y0 + x0 * y2"),
+    ("candidates of a box", "axis", "place // box_width, tf.gather(left, owner) + place % box_width",
+     "place % box_width, tf.gather(left, owner) + place // box_width"),
+    ("top-left rule", "sign", "(right == 0) & (down > 0)", "(right == 0) & (down < 0)"),
+    ("near plane", "term", "(depth >= -1) & (depth <= 1)", "(depth <= 1)"))
+
+_PNG = _of(
+    "facegcn/png.py", ("test_png.py",),
+    ("difference from the row above", "sign", "np.subtract(rows[1:], rows[:-1]",
+     "np.subtract(rows[:-1], rows[1:]"),
+    ("checksum", "term", "zlib.crc32(data, zlib.crc32(kind))", "zlib.crc32(data)"))
+
 #: All of them, file by file.
-MUTATIONS = [*_LIGHTING, *_CAMERA, *_GEOMETRY, *_MORPHABLE, *_SAMPLING, *_COMPLETION, *_GRAPH, *_KERNELS, *_LOSSES,
-             *_FITTING, *_LANDMARK_FITTING, *_PHOTOMETRIC_TERMS, *_PHOTOMETRIC_FITTING]
+MUTATIONS = [*_LIGHTING, *_CAMERA, *_GEOMETRY, *_MORPHABLE, *_SAMPLING, *_COMPLETION, *_GRAPH, *_KERNELS,
+             *_SPARSE_KERNELS, *_BAKING_KERNEL, *_RECORD_KERNELS, *_TENSORFLOW_RASTERIZER, *_LOSSES, *_FITTING,
+             *_LANDMARK_FITTING, *_PHOTOMETRIC_TERMS, *_PHOTOMETRIC_FITTING, *_OPTIMIZER, *_LOSS_SCALE, *_REPLICAS,
+             *_NORMALIZATION, *_WEIGHT_DECAY, *_PNG]
