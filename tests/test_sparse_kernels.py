@@ -45,6 +45,9 @@ def test_a_number_that_is_not_finite_spreads_no_further_than_its_entries():
     assert found[0] == 10 and np.isnan(found[1]) and found[2] == 20
     found = sparse_kernels.multiply(matrix, np.float32([[np.nan], [5], [1]]))
     np.testing.assert_array_equal(found, [[10], [3], [20]])
+    lonely = sparse_kernels.table(sp.csr_matrix(np.float32([[0, 2, 0], [0, 0, 0], [0, 0, 3]])))
+    found = sparse_kernels.multiply(lonely, np.float32([[np.nan], [5], [1]]))
+    np.testing.assert_array_equal(found, [[10], [0], [3]])
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -32,7 +32,8 @@ class Table(NamedTuple):
 
     Attributes:
         shape: M, N.
-        columns, weights: (M WIDTH,) uint32 and float32; shorter rows end in zeros at a column of theirs.
+        columns, weights: (M WIDTH,) uint32 and float32; shorter rows end in zeros at a column of theirs, and rows
+            without entries have them at their own vertex.
         more_rows, more_columns, more_weights: entries of longer rows, sorted by row.
     """
 
@@ -56,8 +57,9 @@ def table(matrix: sp.spmatrix) -> Table:
     lengths, starts = np.diff(matrix.indptr), matrix.indptr[:-1]
     rows = np.repeat(np.arange(matrix.shape[0]), lengths)
     place = np.arange(matrix.nnz) - np.repeat(starts, lengths)
-    columns, weights = np.zeros((matrix.shape[0], WIDTH), np.uint32), np.zeros((matrix.shape[0], WIDTH), np.float32)
-    filled = lengths > 0
+    weights = np.zeros((matrix.shape[0], WIDTH), np.float32)
+    own = np.minimum(np.arange(matrix.shape[0], dtype=np.uint32), matrix.shape[1] - 1)  # for rows without entries
+    columns, filled = np.repeat(own[:, None], WIDTH, axis=1), lengths > 0
     columns[filled] = matrix.indices[starts[filled], None]
     near, far = place < WIDTH, place >= WIDTH
     columns[rows[near], place[near]], weights[rows[near], place[near]] = matrix.indices[near], matrix.data[near]
