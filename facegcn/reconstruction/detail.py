@@ -17,7 +17,7 @@ import scipy.sparse.linalg
 
 from facegcn.completion import vertex_adjacency
 
-STRENGTH = 0.78  # share of the detail that is believed, where the surface faces the camera
+STRENGTH = 0.7  # share of the detail that is believed, where the surface faces the camera
 BROAD_POWER = 0.5  # of the trust, to which broad differences are believed
 _BROAD, _FINE = 60, 6  # rounds of smoothing from which on a difference is broad; that local light has
 _GREATEST = 1.2  # logarithm of the factor by which detail may change an albedo
