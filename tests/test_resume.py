@@ -141,6 +141,8 @@ def test_what_a_start_without_resume_has_not_made_anew_is_still_known(flags, tmp
     assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == ["c"]
     assert (out / "overview.png").read_bytes() == sheet, "with the view from the side of those that were kept"
     cv2.imwrite(str(photos / "d.png"), cv2.imread(str(photos / "a.png")))
+    cv2.imwrite(str(out / ".overview" / "b.png"), np.zeros((9, 9, 3), np.uint8))
+    (out / ".overview" / "c.png").unlink()
     assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == ["c", "d"]
     assert [path.name for path in out.glob("overview*")] == ["overview.png"], "a page that is not full goes on"
     assert reconstruct(flags, photos, out, "--resume", "--face", "largest")[0] == 0, "the same in other words"

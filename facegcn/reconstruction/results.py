@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from facegcn.errors import UserError, log
+from facegcn.errors import PhotoError, UserError, log
 from facegcn.files import digest, write_bytes, written_whole
 from facegcn.photos.reading import read_image
 from facegcn.reconstruction import evaluation
@@ -186,8 +186,11 @@ class Overview:
             write_png(self._kept_row(name), np.hstack([fitted(picture, SHEET_WIDTH) for picture in pictures]))
 
     def kept(self, name: str) -> list[np.ndarray]:
-        """The row of a photo that an earlier run kept. Raises PhotoError where there is none."""
-        return np.split(read_image(self._kept_row(name)), len(self._headings), axis=1)
+        """The row of a photo that an earlier run kept. Raises PhotoError where there is none, or it is another's."""
+        row = read_image(self._kept_row(name))
+        if row.shape[1] != len(self._headings) * SHEET_WIDTH:
+            raise PhotoError(f"{self._kept_row(name)} is no row of this overview", "unreadable")
+        return np.split(row, len(self._headings), axis=1)
 
     def _kept_row(self, name):
         return os.path.join(self._kept, f"{name}.png")
