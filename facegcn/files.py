@@ -392,12 +392,13 @@ def check_name(name: str, what: str = "the name") -> str:
             text that UTF-8 can hold.
     """
     shown = name.encode("utf-8", "backslashreplace").decode()
+    shown = shown if len(shown) <= _NAME_BYTES else f"{shown[:40]}..."
     if not name or name in (".", ".."):
         raise UserError(f"{what} is {shown!r}: it must say something")
     if any(sign in name for sign in "/\\") or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
         raise UserError(f"{what} {shown!r} has a slash, a line break or letters that are no text: rename it")
     if len(name.encode("utf-8")) > _NAME_BYTES:
-        raise UserError(f"{what} {shown[:40]!r}... has {len(name.encode('utf-8'))} bytes, more than {_NAME_BYTES}: "
+        raise UserError(f"{what} {shown!r} has {len(name.encode('utf-8'))} bytes, more than {_NAME_BYTES}: "
                         "shorten it, since endings are added")
     return name
 

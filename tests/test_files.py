@@ -283,3 +283,10 @@ def test_a_name_that_passes_stays_in_its_folder(name):
         return
     folder = os.path.abspath("folder")
     assert os.path.dirname(os.path.abspath(os.path.join(folder, name + ".png"))) == folder
+
+
+@pytest.mark.parametrize("name", ["[" * 40_000, "a/" * 40_000, "\n" * 40_000])
+def test_a_name_that_is_a_page_long_is_refused_in_a_line(name):
+    with pytest.raises(UserError) as caught:
+        files.check_name(name)
+    assert len(str(caught.value)) < 300
