@@ -226,7 +226,7 @@ def _mat(change):
 #: Offsets in a file of one array: its header has 128 bytes, its tag 8, flags and lengths 16 each, its name 16.
 @pytest.mark.parametrize("offset, order, value", [
     (184, "B", 0xD5), (184, "I", 14), (188, "I", 8), (188, "I", 2 ** 31), (160, "i", -2), (160, "i", 3), (144, "B", 1),
-    (144, "I", 6 | 0x800), (172, "I", 2 ** 31 - 1)], ids=range(9))
+    (144, "I", 6 | 0x800), (172, "I", 2 ** 31 - 1), (140, "I", 0), (136, "I", 5), (152, "I", 6)], ids=range(12))
 def test_matlab_s_types_and_lengths_are_not_believed(tmp_path, offset, order, value):
     """An unknown type, such as the first, made SciPy end the process."""
     path = tmp_path / "a.mat"
@@ -414,6 +414,18 @@ def test_two_nodes_of_one_name_and_outputs_that_never_run(tmp_path):
     path.write_bytes(graph.SerializeToString())
     with pytest.raises(UserError, match="these tensors are missing:\n  out:0"):
         read_graph(str(path), graphs._NETWORK)
+
+
+def test_a_join_of_a_picture_and_a_number(tmp_path):
+    """The convolution behind it made TensorFlow end the process."""
+    graph = graphs.small_graph()
+    for node in graph.node:
+        if node.op == "Merge":
+            node.input.append("add/y")
+    path = tmp_path / "net.pb"
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UserError, match="cannot run .* joins tensors of 0 and 4 dimensions"):
+        FrozenGraph(str(path), graphs._NETWORK)
 
 
 def test_a_switch_without_a_condition(tmp_path):

@@ -29,6 +29,8 @@ _COMPRESSED = 15  # type of an element that zlib packed
 _HEAD = 1024  # bytes in which flags, lengths, name and the tag of the numbers lie, where the name is no story
 _NUMBER_CLASSES = range(6, 16)  # double to uint64
 _COMPLEX = 0x800  # flag
+_FLAGS = (6, 8)  # type of an array's flags, and their bytes
+_LENGTHS_AND_NAME = (5, 1)  # types of its lengths and its name
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # by type; int8 to uint64
 #: What SciPy and h5py raise for a file that is damaged.
 READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, MemoryError, zlib.error,
@@ -275,17 +277,21 @@ def _head_problem(order, head, size) -> tuple[str | None, str]:
 
     name = None
     try:
-        _, flags, at, _ = part(0)
-        _, lengths, at, _ = part(at)
-        _, text, at, _ = part(at)
+        kind, flags, at, length = part(0)
+        if (kind, length) != _FLAGS:  # SciPy would go on elsewhere
+            return None, "has no whole header"
+        word, = struct.unpack(order + "I", flags[:4])
+        if (word & 0xFF) not in _NUMBER_CLASSES:
+            return "", "is of no numbers"  # nor read by its name: what is listed says so, too
+        kind, lengths, at, _ = part(at)
+        other, text, at, _ = part(at)
+        if (kind, other) != _LENGTHS_AND_NAME:
+            return None, "has no whole header"
         name = text.decode("latin-1")
         kind, _, _, length = part(at)
-        word, = struct.unpack_from(order + "I", flags)
         shape = struct.unpack(order + f"{len(lengths) // 4}i", lengths)
     except struct.error:
         return name, "has no whole header"
-    if (word & 0xFF) not in _NUMBER_CLASSES:
-        return name, "is of no numbers"
     if word & _COMPLEX or min(shape, default=-1) < 0:
         return name, "has complex numbers, or negative lengths"
     if length != math.prod(shape) * _ITEM_BYTES.get(kind, -1) or length > size:

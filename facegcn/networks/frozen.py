@@ -376,5 +376,9 @@ def _is_large(node):
 def _wrapped(graph_def, image, weights, outputs):
     """ConcreteFunction (images, *weights) -> outputs of a graph."""
     whole = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
+    for operation in whole.graph.get_operations():
+        ranks = {tensor.shape.rank for tensor in operation.inputs} - {None} if operation.type == "Merge" else ()
+        if len(ranks) > 1:  # what comes first would go on, and a layer that meets no picture ends the process
+            raise ValueError(f"{operation.name} joins tensors of {' and '.join(map(str, sorted(ranks)))} dimensions")
     feeds = [whole.graph.get_tensor_by_name(name) for name in (image, *(f"{name}:0" for name in weights))]
     return whole.prune(feeds, [whole.graph.get_tensor_by_name(name) for name in outputs])
