@@ -297,3 +297,9 @@ def test_without_photos_the_page_says_so(made, tmp_path):
     write_results(tmp_path, made, [], {"dark": "too dark"})
     page = Page(write_report(str(tmp_path), made))
     assert "No photo has a result." in page.text and "too dark" in page.text and not page.all("table")
+
+
+def test_whole_numbers_beyond_any_float_are_no_figures():
+    """JSON has them, and no page could show them."""
+    assert [report_page._shown_number(value) for value in (10 ** 400, -10 ** 400, True, 3, 0.25)] == [
+        "–", "–", "–", "3.00", "0.2500"]

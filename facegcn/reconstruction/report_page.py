@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -202,7 +203,8 @@ def _columns(rows) -> list[str]:
 
 
 def _number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it can be shown as one: JSON has whole numbers of any length."""
+    return isinstance(value, float) or type(value) is int and abs(value) <= sys.float_info.max
 
 
 def _figure(key: str) -> tuple[str, str]:

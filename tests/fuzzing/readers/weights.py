@@ -3,11 +3,12 @@
 import os
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 
 from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
 from facegcn.fitting import RegressorErrors
-from facegcn.identity.torch_weights import load_converted, save_converted
+from facegcn.identity.torch_weights import fitting_arrays, load_converted, save_converted
 from facegcn.networks.regressor import load_weights
 from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
 from tests.faces import embedded, half_ellipsoid
@@ -38,6 +39,7 @@ class Reader(archives.ArchiveCases, attempts.Reader):
     def __init__(self, folder):
         super().__init__(folder)
         self._model = embedded(half_ellipsoid(9, 13, (2, 2, 2)))
+        self._recognizer = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, use_bias=False, name="x")])
 
     def seeds(self):
         rng, network, path = np.random.default_rng(0), _network(), os.path.join(self.folder, "w.npz")
@@ -60,7 +62,8 @@ class Reader(archives.ArchiveCases, attempts.Reader):
         name, = os.listdir(folder)
         path, network = os.path.join(folder, name), _network()
         if name == "converted.npz":
-            return load_converted(path)
+            kind, arrays = load_converted(path)
+            return kind, fitting_arrays(self._recognizer, arrays, path, "a recognition network")
         if name == "regressor.npz":
             load_weights(network, path)
             return [weight.value for weight in network.weights]
