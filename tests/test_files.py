@@ -3,8 +3,10 @@
 import errno
 import hashlib
 import os
+import re
 import signal
 import string
+import struct
 import subprocess
 import sys
 import zipfile
@@ -164,6 +166,25 @@ def test_a_line_that_has_no_room_names_its_file(tmp_path):
     with pytest.raises(OSError, match="a.jsonl") as caught:
         files.require_room(str(tmp_path / "a.jsonl"), 1 << 62)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_an_archive_whose_list_lost_an_array_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    arrays = {name: np.arange(20) for name in "abc"}
+    for compressed in (True, False):
+        for lost in range(3):
+            files.write_npz(str(path), arrays, compressed)
+            assert set(files.npz_headers(str(path))) == set(arrays)
+            data = path.read_bytes()
+            *places, end = [match.start() for match in re.finditer(b"PK\x01\x02|PK\x05\x06", data)]
+            begin, after = places[lost], (places[1:] + [end])[lost]
+            tail = bytearray(data[end:])
+            size = after - begin
+            struct.pack_into("<HHI", tail, 8, 2, 2, struct.unpack_from("<I", tail, 12)[0] - size)
+            path.write_bytes(data[:begin] + data[after:end] + tail)
+            assert len(zipfile.ZipFile(path).infolist()) == 2
+            with pytest.raises(BrokenFile, match="list does not name"):
+                files.npz_headers(str(path))
 
 
 def test_npz_round_trip_and_what_is_missing(tmp_path):

@@ -235,6 +235,21 @@ def test_matlab_s_types_and_lengths_are_not_believed(tmp_path, offset, order, va
         read_arrays(str(path), {"values": ArraySpec((2, 3))})
 
 
+def test_matlab_values_without_fractions_and_a_header_of_zeros(tmp_path):
+    """MATLAB keeps numbers of class double as bytes where they fit; SciPy gives them back so."""
+    path = tmp_path / "a.mat"
+    held = io.BytesIO()
+    scipy.io.savemat(held, {"values": np.arange(8, dtype=np.uint8).reshape(1, 8)})
+    content = bytearray(held.getvalue())
+    content[144] = 6  # class double
+    path.write_bytes(content)
+    found = read_arrays(str(path), {"values": ArraySpec((8,))})["values"]
+    assert found.dtype == np.float64 and found.tolist() == list(range(8))
+    path.write_bytes(bytes(20) + _mat(lambda content: None)[20:])
+    with pytest.raises(BrokenFile, match="no readable MATLAB file"):
+        read_arrays(str(path), {"values": ArraySpec((2, 3))})
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_matlab_arrays_of_every_type_are_read(tmp_path, packed):
     arrays = {f"a{k}": np.arange(1, 7).reshape(2, 3).astype(kind) for k, kind in enumerate("bBhHiIlLfd")}

@@ -34,7 +34,7 @@ _LENGTHS_AND_NAME = (5, 1)  # types of its lengths and its name
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # by type; int8 to uint64
 #: What SciPy and h5py raise for a file that is damaged.
 READ_ERRORS = (ValueError, TypeError, NotImplementedError, OSError, KeyError, RuntimeError, MemoryError, zlib.error,
-               struct.error)
+               struct.error, scipy.io.matlab.MatReadError)
 
 
 class AtLeast(NamedTuple):
@@ -111,7 +111,7 @@ def read_arrays(path: str, specs: dict[str, ArraySpec]) -> dict[str, np.ndarray]
         specs: what to read, by array name; an array that is not required may be missing in the result.
 
     Returns:
-        by name: vectors as (n,), index arrays as int64 counted from 0, labels as int64, the rest as stored.
+        by name: vectors as (n,), index arrays as int64 counted from 0, labels as int64, values as floats.
 
     Raises:
         BrokenFile: as ``check_arrays``.
@@ -123,6 +123,8 @@ def read_arrays(path: str, specs: dict[str, ArraySpec]) -> dict[str, np.ndarray]
         if specs[name].kind == "values":
             if not np.isfinite(array).all():
                 raise BrokenFile(path, f"array '{name}' has values that are not finite")
+            if array.dtype.kind != "f":  # MATLAB stores numbers without fractions as short as they fit
+                array = array.astype(np.float64)
         else:
             array = array.astype(np.int64) - (specs[name].kind == "index")
         arrays[name] = array
