@@ -19,7 +19,6 @@ import os
 import platform
 import re
 import shutil
-import struct
 import time
 import unicodedata
 import zipfile
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from facegcn.archive_lists import check_all_listed
 from facegcn.errors import BrokenFile, UserError
 
 log = logging.getLogger("facegcn")
@@ -36,7 +36,6 @@ _NPZ_RATIO = 2000  # unpacked size over file size; zlib reaches about 1000, cons
 _KINDS = "biufUS"  # numbers and text, as NumPy calls them; dates, complex numbers and records are in no file of ours
 _NAME_BYTES = 200  # of a name that endings are still added to; file systems end at 255
 _REASON = 300  # signs of an error's own words that are passed on
-_ZIP_LENGTHS, _ZIP_DESCRIPTOR = 26, 24  # where an entry's head has two lengths; bytes that may follow an entry
 _DIGITS = 12  # hexadecimal, of a key
 _PARTIAL = ".partial-"  # begins the names of files that are being written
 _FORMER = "former"  # in the name of a folder that makes room for a new one; its own name comes behind
@@ -271,25 +270,12 @@ def npz_headers(path: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
             unpacked = sum(entry.file_size for entry in entries)
             if unpacked > min(_NPZ_LIMIT, _NPZ_RATIO * size + (1 << 20)):
                 raise BrokenFile(path, f"unpacks to {unpacked:,} bytes from {size:,}: no file of ours does")
-            _check_all_listed(path, archive, entries)
+            check_all_listed(path, archive)
             return {entry.filename.removesuffix(".npy"): _npy_header(path, archive, entry) for entry in entries}
     except BrokenFile:
         raise
     except Exception as error:
         raise _no_npz(path, error) from error
-
-
-def _check_all_listed(path, archive, entries) -> None:
-    """Raises BrokenFile where an archive holds more than its list of entries says: the list has no checksum."""
-    with open(path, "rb") as file:
-        ends = [0]
-        for entry in sorted(entries, key=lambda entry: entry.header_offset):
-            file.seek(entry.header_offset + _ZIP_LENGTHS)
-            name, extra = struct.unpack("<HH", file.read(4))
-            ends.append(entry.header_offset + _ZIP_LENGTHS + 4 + name + extra + entry.compress_size)
-    begins = sorted(entry.header_offset for entry in entries) + [archive.start_dir]
-    if any(begin - end > _ZIP_DESCRIPTOR for begin, end in zip(begins, ends)):
-        raise BrokenFile(path, "has arrays that its list does not name: it is damaged")
 
 
 def _npy_header(path, archive, entry):
