@@ -147,8 +147,8 @@ class RunFolder:
                 raise UserError(f"--restore continues {self.path}, whose '{key}' is {before!r}: leave the flag out, or "
                                 f"train a new run with {now!r}, without --restore")
             log.info("%s: %s -> %s, by hand", key, before, now)
-        return dataclasses.replace(saved, **{key: getattr(asked, key) for key in by_hand},
-                                   runs_dir=os.path.dirname(self.path))
+        here = {"runs_dir": os.path.dirname(self.path)}  # whatever it was called where it began
+        return dataclasses.replace(saved, **{key: getattr(asked, key) for key in by_hand} | here)
 
     def with_architecture(self, config: Config) -> Config:
         """``config`` with the network settings that this run was made with: its weights need them."""

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import math
 import os
+import pathlib
 import signal
 import time
 import types
@@ -52,6 +53,21 @@ def test_state_and_weights_come_back_to_the_last_digit(tmp_path):
     assert len(list((tmp_path / "texture").glob("*.index"))) == 2, "the newest, and one before it"
 
 
+def test_a_folder_may_be_named_from_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = pathlib.Path("runs", "00000-demo-resnet", "checkpoints")
+    saved(here)
+    for step in (3, 8):
+        checkpoints, state, variable = opened(here)
+        assert checkpoints.restore() and state.step == step and (variable.numpy() == 3).all()
+        state.step = 8
+        checkpoints.save()
+    there = tmp_path / here
+    assert tf.train.latest_checkpoint(str(there / "texture")) == str(there / "texture" / "ckpt-5")
+    checkpoints, state, _ = opened(there)
+    assert checkpoints.restore() and state.step == 8
+
+
 def test_without_a_checkpoint_training_begins(tmp_path):
     checkpoints, state, _ = opened(tmp_path)
     assert not checkpoints.restore() and state.step == 0 and not (tmp_path / "texture").exists()
@@ -78,6 +94,19 @@ def test_a_damaged_list_of_checkpoints_is_mended(tmp_path, damage):
     damage(tmp_path / "texture" / "checkpoint")
     checkpoints, state, _ = opened(tmp_path)
     assert checkpoints.restore() and state.step == 3
+
+
+def test_a_process_that_writes_none_changes_nothing(tmp_path):
+    saved(tmp_path)
+    folder = tmp_path / "texture"
+    cut(folder / "ckpt-3.index")
+    (folder / "checkpoint").write_bytes(b"no list")
+    (folder / "ckpt-4.index.tempstate123").write_bytes(b"another's, at this moment")
+    there = {path.name: path.read_bytes() for path in folder.iterdir()}
+    checkpoints, state, variable = opened(tmp_path, writes=False)
+    assert checkpoints.restore() and state.step == 2 and (variable.numpy() == 2).all()
+    checkpoints.save()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == there
 
 
 def test_a_lost_half_of_a_checkpoint_is_passed_over(tmp_path):

@@ -93,7 +93,7 @@ def test_stopped_killed_and_restored_is_as_if_nothing_had_happened(folder):
     assert code == -signal.SIGKILL and continued_at(shown) >= 8
     code, shown = train_until(folder, run, "render", 18, signal.SIGTERM, "--restore")
     assert code == 143 and f"--restore continues {run}" in shown and continued_at(shown) == 14
-    shown = train(folder, "--restore")
+    shown = train(folder, "--restore", "--set", "runs_dir=runs")  # the same folder, named from where one is
     assert continued_at(shown) >= 18, "no step was lost"
 
     assert stats(run) == stats(whole)

@@ -210,6 +210,7 @@ def test_a_continued_run_keeps_all_its_settings_but_those_given_by_hand(config, 
     assert third == dataclasses.replace(second, batch_size=2), "what was changed once stays so"
     run.save_config(third)
     assert run.saved()[0] == third and os.path.exists(run.file("config-restored-2.yaml"))
+    assert run.continued(arguments(runs_dir=config.runs_dir)) == third
 
 
 @pytest.mark.parametrize("pair", ["img_size=128", "model=normal", "wide=true", "nz=3", "residual=false", "gan=true",

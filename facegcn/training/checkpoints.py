@@ -13,6 +13,7 @@ import time
 import tensorflow as tf
 
 from facegcn.errors import BrokenFile, UserError, log, refusal
+from facegcn.files import write_text
 
 _KEPT = 2  # the newest, and one before it for the case that the newest is damaged
 _INDEX, _DATA = re.compile(r"(ckpt-\d+)\.index"), re.compile(r"(ckpt-\d+)\.data-\d+-of-\d+")
@@ -84,7 +85,7 @@ class Checkpoints:
             _remove_leftovers(folder)
         whole = _whole_ones(folder)
         if writes and whole:  # the file that lists them may be damaged itself, or name a damaged one
-            tf.compat.v1.train.update_checkpoint_state(folder, whole[-1], whole)
+            write_text(os.path.join(folder, "checkpoint"), _list(whole))
         self._newest = os.path.join(folder, whole[-1]) if whole else None
         self._manager = tf.train.CheckpointManager(tf.train.Checkpoint(state=state, **parts), folder, max_to_keep=_KEPT)
         self._saved_at = time.monotonic()
@@ -136,6 +137,13 @@ def _remove_leftovers(folder: str) -> None:
         if _HALF.fullmatch(name) or data and f"{data[1]}.index" not in names:
             with contextlib.suppress(OSError):  # as on a read-only disk, which says more when something is written
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+
+
+def _list(names: list[str]) -> str:
+    """Content of TensorFlow's file ``checkpoint`` that lists the checkpoints beside it (text of its protocol buffer
+    ``CheckpointState``), the newest last. TensorFlow's own function for that takes relative folders apart."""
+    return "".join(f'{key}: "{name}"\n' for key, name in (
+        ("model_checkpoint_path", names[-1]), *(("all_model_checkpoint_paths", name) for name in names)))
 
 
 def _whole_ones(folder: str) -> list[str]:
