@@ -202,6 +202,12 @@ def test_matlab_7_3_files_that_are_not_what_they_say(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_dataset("a", (2, 3), "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
     refused("lies in another file")
+    with h5py.File(path, "w") as file:  # it would end the process in the HDF5 library
+        file.create_dataset("a", (2, 3), "f4", chunks=(2, 3), fletcher32=True).id.write_direct_chunk((0, 0), b"abc")
+    refused("a part of no length")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.arange(6.0).reshape(2, 3), chunks=(1, 2), fletcher32=True, compression="gzip")
+    np.testing.assert_array_equal(matfile.read_arrays(path, spec)["a"], np.arange(6.0).reshape(2, 3).T)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["a"] = np.zeros((2, 3))
     with h5py.File(path, "w") as file:

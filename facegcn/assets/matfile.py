@@ -25,6 +25,7 @@ _NUMERIC = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "ui
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_CLASSES = {"float64": "double", "float32": "single"}  # where another program left MATLAB's attribute out
 _HDF5_RATIO = 2000  # size of an array over that of its file; zlib reaches about 1000
+_CHECKSUM_BYTES = 4
 _COMPRESSED = 15  # type of an element that zlib packed
 _HEAD = 1024  # bytes in which flags, lengths, name and the tag of the numbers lie, where the name is no story
 _NUMBER_CLASSES = range(6, 16)  # double to uint64
@@ -198,6 +199,8 @@ def _hdf5_arrays(file, path):
 def check_stored(path: str, name: str, array: h5py.Dataset) -> None:
     """Makes sure that an HDF5 array lies in its file, and is not larger than that can be.
 
+    A chunk too short for its own checksum ends the process in the HDF5 library (Fletcher's takes 4 bytes of it).
+
     Raises:
         BrokenFile: it is not so.
     """
@@ -206,6 +209,10 @@ def check_stored(path: str, name: str, array: h5py.Dataset) -> None:
     if array.nbytes > _HDF5_RATIO * os.path.getsize(path):
         raise BrokenFile(path, f"array '{name}' would take {array.nbytes:,} bytes, the file has "
                                f"{os.path.getsize(path):,}: it is damaged; copy it anew")
+    if array.chunks is not None:
+        least = 1 + (_CHECKSUM_BYTES if array.fletcher32 else 0)
+        if array.id.chunk_iter(lambda chunk: True if chunk.size < least else None):
+            raise BrokenFile(path, f"array '{name}' has a part of no length: the file is damaged; copy it anew")
 
 
 def _matlab_class(array):
