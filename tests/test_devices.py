@@ -116,6 +116,16 @@ def test_several_processes_stop_at_the_step_they_agreed_on():
     with pytest.raises(Terminated), StopRequest(list) as stop:
         stop.agree()  # another process was asked
         stop.obey()
+    with pytest.raises(Terminated), StopRequest(lambda: met.append(2)) as stop:
+        stop.agree()
+        os.kill(os.getpid(), signal.SIGTERM)  # this one is asked itself, a little later, while it saves
+        stop.obey()
+    assert met == [1, 2], "it waits for the others nevertheless"
+    with pytest.raises(Terminated), StopRequest(list) as stop:
+        stop.agree()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("a second one ends it at once")
     with pytest.raises(Terminated), StopRequest(list) as stop:
         stop.awaited = True
         os.kill(os.getpid(), signal.SIGTERM)  # in the last step

@@ -16,7 +16,8 @@ class StopRequest:
     """Holds Ctrl-C and SIGTERM back until a training step is over; a context manager.
 
     Between two steps weights, optimiser and statistics belong together, so what is saved there continues exactly.
-    A second request ends the program at once, and so does one that comes while no step is awaited.
+    A second request ends the program at once, and so does one that comes while no step is awaited. Of several processes
+    each is asked for itself, often one a little after the other: the first to come is no second one, whoever began.
 
     Attributes:
         awaited: whether the end of a step will come soon, so that a request is held back for it.
@@ -31,6 +32,7 @@ class StopRequest:
         self.awaited = False
         self._meet, self._agreed = meet, meet is None
         self._request: KeyboardInterrupt | None = None
+        self._noted = False  # whether a signal has come to this process itself
         self._before = {}
 
     def __enter__(self) -> StopRequest:
@@ -49,9 +51,9 @@ class StopRequest:
 
     def ask(self, request: KeyboardInterrupt) -> None:
         """What the signals do: raises the request, or keeps it until the step is over."""
-        if self._request is not None or not self.awaited:
+        if self._noted or not (self.awaited or self.asked):
             raise request
-        self._request = request
+        self._noted, self._request = True, self._request or request
 
     @property
     def wished(self) -> bool:
