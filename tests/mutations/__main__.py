@@ -134,19 +134,24 @@ def whole(tree: Path, chosen: list[Mutation]) -> bool:
 def try_all(chosen: list[Mutation], trees: list[Path]) -> dict[str, Outcome]:
     """The outcome of each mutation by its name; as many at a time as there are trees."""
     outcomes, waiting, free, running = {}, list(chosen), list(trees), {}
-    while waiting or running:
-        while waiting and free:
-            mutation, tree = waiting.pop(0), free.pop()
-            original = apply(mutation, tree)
-            running[begin(tree, mutation.tests, _FAST)] = (mutation, tree, original, False)
-        (mutation, tree, original, slow), outcome = wait_for(running)
-        if outcome.verdict == "survives" and not slow:
-            running[begin(tree, mutation.tests, _SLOW)] = (mutation, tree, original, True)
-            continue
-        restore(mutation, tree, original)
-        free.append(tree)
-        outcomes[mutation.name] = outcome._replace(slow=slow)
-        print(f"{len(outcomes):4} of {len(chosen)}  {mutation.name}: {told(outcome)}", flush=True)
+    try:
+        while waiting or running:
+            while waiting and free:
+                mutation, tree = waiting.pop(0), free.pop()
+                original = apply(mutation, tree)
+                running[begin(tree, mutation.tests, _FAST)] = (mutation, tree, original, False)
+            (mutation, tree, original, slow), outcome = wait_for(running)
+            if outcome.verdict == "survives" and not slow:
+                running[begin(tree, mutation.tests, _SLOW)] = (mutation, tree, original, True)
+                continue
+            restore(mutation, tree, original)
+            free.append(tree)
+            outcomes[mutation.name] = outcome._replace(slow=slow)
+            print(f"{len(outcomes):4} of {len(chosen)}  {mutation.name}: {told(outcome)}", flush=True)
+    finally:  # after Ctrl-C no test goes on in a tree that is about to be removed
+        for process, *_ in running:
+            os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
     return outcomes
 
 
