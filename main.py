@@ -226,7 +226,7 @@ def test(config: Config, args) -> int:
     from facegcn.reconstruction.person_files import PersonReconstructor
     from facegcn.reconstruction.reconstructor import Reconstructor
     from facegcn.reconstruction.report_page import kept_faces
-    from facegcn.reconstruction.results import forget_journal, log_summary, prepare_output
+    from facegcn.reconstruction.results import log_summary, prepare_output
     from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
 
@@ -252,10 +252,8 @@ def test(config: Config, args) -> int:
             return stack.enter_context(PhotosAhead(jobs, config.test_batch_size))
         photos = None if args.resume else ahead()  # the first are read while the networks are built
         face_model, fitter = load_trained(config, morphable, run)
-        journal = None if args.person or paths is None else _journal(output, jobs, config, face_model, args,
-                                                                     (wanted.texture, size, face))
-        if journal is None:
-            forget_journal(output)
+        journal = None if args.person or paths is None else _journal(
+            output, jobs, config, face_model, recognizers, args, (wanted.texture, size, face))
         photos = photos or ahead()  # what an earlier run did is left out
         tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
         kind, kept = PersonReconstructor if args.person else Reconstructor, kept_faces(output, morphable, len(jobs))
@@ -269,7 +267,7 @@ def test(config: Config, args) -> int:
     return 0 if written else 1
 
 
-def _journal(output, jobs, config, face_model, args, chosen):
+def _journal(output, jobs, config, face_model, recognizers, args, chosen):
     """The ``journal.Journal`` of a run, by all that its results depend on, choices of the user among them."""
     from facegcn.networks.regressor import digest, says_anything
     from facegcn.reconstruction.journal import Journal, key_of
@@ -279,7 +277,8 @@ def _journal(output, jobs, config, face_model, args, chosen):
     if args.animate is not None:
         with open(args.animate, "rb") as file:
             clip = file.read()
-    key = key_of(config, face_model, regressor, *chosen, args.segmented, clip, args.views, args.turntable)
+    known = [recognizer.digest for recognizer in recognizers.values()]
+    key = key_of(config, face_model, regressor, *chosen, *known, args.segmented, clip, args.views, args.turntable)
     return Journal(output, key, jobs, args.resume)
 
 
@@ -289,7 +288,7 @@ def _test_film(config: Config, args) -> int:
     from facegcn.photos import litert
     from facegcn.photos.frames import open_film
     from facegcn.reconstruction.face import FaceTools
-    from facegcn.reconstruction.results import forget_journal, prepare_output
+    from facegcn.reconstruction.results import prepare_output
     from facegcn.reconstruction.video import reconstruct_video
     from facegcn.texture.layout import ensure_layout
     from model import find_trained, load_trained
@@ -306,7 +305,6 @@ def _test_film(config: Config, args) -> int:
     config, run = find_trained(config, morphable)
     face_model, fitter = load_trained(config, morphable, run)
     tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
-    forget_journal(output)
     reconstruct_video(config, face_model, fitter, tools, film, output, wanted)
     _report(output, 1, morphable, config, run)
     return 0

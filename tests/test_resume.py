@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from facegcn.errors import PhotoError
 from facegcn.photos import reading
 from facegcn.reconstruction import jobs, results
 from facegcn.reconstruction.jobs import stamp
 from facegcn.reconstruction.journal import Journal
+from facegcn.reconstruction.reconstructor import _may_pass
 from tests import test_reconstruction
 from tests.test_reconstruction import photos_in, reconstruct
 
@@ -147,6 +149,92 @@ def test_what_a_start_without_resume_has_not_made_anew_is_still_known(flags, tmp
     assert [path.name for path in out.glob("overview*")] == ["overview.png"], "a page that is not full goes on"
     assert reconstruct(flags, photos, out, "--resume", "--face", "largest")[0] == 0, "the same in other words"
     assert loaded == ["c", "d"]
+
+
+def test_a_start_that_makes_nothing_loses_nothing(flags, tmp_path, monkeypatch, loaded):
+    photos, out = photos_in(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    assert reconstruct(flags, photos, out)[0] == 0
+    there = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+    for what, more in (("Reconstructor._reconstructed", ["--set", "detail=false"]),
+                       ("Reconstructor._batches", ["--person"])):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"facegcn.reconstruction.reconstructor.{what}", stopped)
+            assert reconstruct(flags, photos, out, *more)[0] == 130
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == there
+    loaded.clear()
+    assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == []
+    with monkeypatch.context() as patch:  # before the first of other results is on the disk
+        patch.setattr("facegcn.reconstruction.face_files.FaceFiles.write", stopped)
+        assert reconstruct(flags, photos, out, "--set", "detail=false")[0] == 130
+    assert reconstruct(flags, photos, out, "--resume")[0] == 2, "what is there may be of either"
+    loaded.clear()
+    assert reconstruct(flags, photos, out, "--resume", "--set", "detail=false")[0] == 0
+    assert sorted(loaded) == ["a", "b"]
+
+
+def pages_of(folder, names, *lines):
+    """Pages that a journal of such lines believes, photos (a name) and pages (a list of names) in order."""
+    photos = {name: str(folder / f"{name}.png") for name in names}
+    for path in photos.values():
+        if not os.path.exists(path):
+            cv2.imwrite(path, np.zeros((2, 2, 3), np.uint8))
+
+    def line(of):
+        if isinstance(of, list):
+            return {"page": 0, "names": of, "files": {}}
+        return {"name": of, "photo": stamp(photos[of]), "status": "ok", "message": "", "metrics": {},
+                "files": {f"{of}.npz": 1}}
+    for name in names:
+        (folder / f"{name}.npz").write_bytes(b"1")
+    (folder / "results.jsonl").write_text("\n".join(map(json.dumps, ({"key": "k"}, *map(line, lines)))))
+    found = [jobs.Job(name, None, path=path, stamp=stamp(path)) for name, path in photos.items()]
+    # What a start without --resume keeps of it must say the same.
+    Journal(str(folder), "k", found).begin()
+    journal = Journal(str(folder), "k", found, resume=True)
+    assert all(job.written for job in found)
+    return journal.pages
+
+
+def test_a_page_is_believed_while_its_photos_are_what_it_shows(tmp_path):
+    assert pages_of(tmp_path, "ab", "a", "b", ["a", "b"]) == [["a", "b"]]
+    assert pages_of(tmp_path, "ab", "a", "b", ["a", "b"], "a") == [], "one was made anew"
+    assert pages_of(tmp_path, "ab", "a", "b", ["a", "b"], "a", ["a", "b"]) == [["a", "b"]], "and then the page"
+    assert pages_of(tmp_path, "ab", "a", ["a"], "b") == [], "there is more to come on a short page"
+
+
+def test_a_start_that_writes_no_photo_by_photo_leaves_no_rows_of_one_that_did(flags, tmp_path):
+    photos, out = photos_in(tmp_path / "in", "a.png"), tmp_path / "out"
+    assert reconstruct(flags, photos, out)[0] == 0 and (out / ".overview" / "a.png").exists()
+    results.forget_journal(str(out))
+    assert not (out / ".overview").exists() and not (out / "results.jsonl").exists()
+
+
+def test_strangers_among_the_kept_rows_cost_nothing(flags, tmp_path):
+    photos, out = photos_in(tmp_path / "in", "a.png"), tmp_path / "out"
+    (out / ".overview" / "@eaDir").mkdir(parents=True)
+    assert reconstruct(flags, photos, out)[0] == 0 and (out / "report.html").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".overview").write_text("a file")
+    code, rows = reconstruct(flags, photos, tmp_path / "other")
+    assert code == 0 and rows["a"]["status"] == "ok"
+
+
+def test_a_journal_that_cannot_be_read_is_named(flags, tmp_path, capsys):
+    photos, out = photos_in(tmp_path / "in", "a.png"), tmp_path / "out"
+    (out / "results.jsonl").mkdir(parents=True)
+    assert reconstruct(flags, photos, out)[0] == 2
+    assert "results.jsonl cannot be read" in capsys.readouterr().err
+
+
+def test_a_missing_package_may_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_openers", lambda: ("JPEG", "PNG"))
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(PhotoError, match="pip install pillow-heif") as caught:
+        reading.read_photo(str(tmp_path / "a.heic"))
+    assert _may_pass(caught.value)
 
 
 @pytest.mark.parametrize(("error", "kept"), [(OSError(5, "Input/output error"), False), (MemoryError(), False),

@@ -28,6 +28,7 @@ import numpy as np
 
 from facegcn.config import Config
 from facegcn.errors import UserError
+from facegcn.files import digest
 from facegcn.identity import ir50, light_cnn
 from facegcn.identity.torch_weights import (
     assign_weights,
@@ -184,6 +185,11 @@ class FaceRecognizer:
 
     def __init__(self, architecture: Architecture, network: keras.Model):
         self._architecture, self._network = architecture, network
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Changes with the weights."""
+        return digest(*map(np.asarray, self._network.weights))
 
     @classmethod
     def load(cls, path: str, command: str) -> FaceRecognizer:

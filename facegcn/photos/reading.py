@@ -117,6 +117,9 @@ def shown_part(image: np.ndarray) -> np.ndarray:
 def _decoded(path: str) -> Image.Image:
     """The decoded picture; every way in which a file fails becomes a PhotoError that names it."""
     data = _content(path)
+    if _is_heic(data) and "HEIF" not in _openers():
+        raise PhotoError(f"{path}: is a HEIC picture: pip install pillow-heif, or save it as JPEG",
+                         "unreadable") from ImportError("pillow_heif")
     try:
         with _damage_named(path):
             picture = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in _openers()])
@@ -173,16 +176,18 @@ def _why_no_picture(data: bytes) -> str:
     """Why no decoder takes a file, and the cure."""
     if not data:
         return "is empty"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        if "HEIF" in _openers():
-            return "is a damaged HEIC picture; fetch it again"
-        return "is a HEIC picture: pip install pillow-heif, or save it as JPEG"
+    if _is_heic(data):
+        return "is a damaged HEIC picture; fetch it again"
     if _is_float_tiff(data):
         return "has floating-point values; save it with 8 or 16 bits"
     accepts = (Image.OPEN[name][1] for name in _FORMATS if name in _openers())
     if any(accept is not None and accept(data[:16]) is True for accept in accepts):
         return "is cut short or damaged; fetch it again"
     return "is no picture that Pillow can read; save it as PNG or JPEG"
+
+
+def _is_heic(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
 
 
 def _is_float_tiff(data: bytes) -> bool:

@@ -2,12 +2,12 @@
 
 ``results.jsonl`` begins with a key of all that results depend on besides their photo; then comes a line for each photo
 whose results are whole or that cannot be used, and one for each page of the overview. A line is written when the files
-it tells of are on the disk; one that was cut short by a crash is passed over. Of several lines the last one holds.
+it tells of are on the disk; one that was cut short by a crash is passed over. Of several lines the last one holds, and
+a page shows its photos as the lines before its own tell of them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -71,11 +71,11 @@ class Journal:
         key: of ``key_of``.
         jobs: of the run. With ``resume`` those whose results are whole, made with this key and of the same photo, get
             status, message and metrics as they had; so do photos that could not be used.
-        resume: goes on with a journal that is there; else a new one is begun, which still knows the photos that were
-            done with the same key: until they are made anew, their results are what they would become.
+        resume: goes on with a journal that is there; else ``begin`` makes a new one, which still knows the photos that
+            were done with the same key: until they are made anew, their results are what they would become.
 
     Raises:
-        UserError: ``resume``, and the journal that is there has another key.
+        UserError: ``resume``, and the journal that is there has another key; or it cannot be read.
 
     Attributes:
         pages: names of the photos on each page of the overview that can stay.
@@ -83,11 +83,15 @@ class Journal:
 
     def __init__(self, folder: str, key: str, jobs: Sequence[Job] = (), resume: bool = False):
         self._folder, self._path, self._lock = folder, os.path.join(folder, JOURNAL), threading.Lock()
+        self._first: list[dict] | None = None  # lines of a journal that has not begun
         self.pages: list[list[str]] = []
         lines = self._former()
         same = bool(lines) and lines[0].get("key") == key
         if not resume:
-            self._begin(key, _last_of_each(lines) if same else [])
+            self._first = [{"key": key}, *(_last_of_each(lines) if same else ())]
+            if done := sum(_fits(line, _OF_PHOTO) for line in self._first):
+                log.info("%d photos of an earlier run in %s are made anew; --resume would keep what is whole", done,
+                         folder)
         elif same:
             append_line(self._path, "")  # ends a line that was cut short
             self._restore(jobs, lines)
@@ -97,41 +101,54 @@ class Journal:
                             "make all of them anew")
         else:
             log.info("--resume: %s has no results of photos to go on from; all are made", self._folder)
-            self._begin(key, [])
+            self._first = [{"key": key}]
 
     def _former(self) -> list[dict]:
         """Lines of the journal that is there; none where there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return list(_lines(self._path))
-        return []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be read: {error.strerror}; it tells what was done in this folder: "
+                            "move it away, or give another --output") from error
 
-    def _begin(self, key, known: list[dict]) -> None:
-        """Writes a journal with some lines."""
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in ({"key": key}, *known)))
-        if done := {line["name"] for line in known if _fits(line, _OF_PHOTO)}:
-            log.info("%d photos of an earlier run in %s are made anew; --resume would keep what is whole", len(done),
-                     self._folder)
+    def begin(self) -> None:
+        """Takes the place of the journal that is there: to be called before the first of the results it tells of is
+        overwritten, and not before that, since a start that makes nothing must cost nothing. Raises OSError where it
+        cannot be written."""
+        with self._lock:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._first is None:
+            return
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in self._first))
+        self._first = None
 
     def _restore(self, jobs, lines) -> None:
         """Gives jobs what the journal says of them, where that still holds."""
-        said = {line.get("name"): line for line in lines if _fits(line, _OF_PHOTO)}
+        lines = _last_of_each(lines)
+        said = {line["name"]: (at, line) for at, line in enumerate(lines) if _fits(line, _OF_PHOTO)}
         with os.scandir(self._folder) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         for job in jobs:
-            line = said.get(job.name)
+            _, line = said.get(job.name, (0, None))
             if line and line["photo"] == job.stamp and _whole(line["files"], sizes) \
                     and line["files"].keys() <= {job.name + ending for ending in ENDINGS}:
                 job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
                 job.written = bool(line["files"])
         kept = {job.name for job in jobs if job.written}
-        pages = {line["page"]: line for line in lines if _fits(line, _OF_PAGE)}
+        pages = {line["page"]: (at, line) for at, line in enumerate(lines) if _fits(line, _OF_PAGE)}
         for number in range(len(pages)):
-            line = pages.get(number)
-            if line is None or not kept.issuperset(map(str, line["names"])) or not _whole(line["files"], sizes):
+            at, line = pages.get(number, (0, None))
+            names = [] if line is None else list(map(str, line["names"]))
+            if line is None or not kept.issuperset(names) or not _whole(line["files"], sizes) \
+                    or any(said[name][0] > at for name in names):  # it shows what a photo was before
                 break
-            self.pages.append(line["names"])
-            kept.difference_update(line["names"])  # on a later page they are of another run
-        if self.pages and len(self.pages[-1]) < PAGE_ROWS and not all(job.status for job in jobs):
+            self.pages.append(names)
+            kept.difference_update(names)  # on a later page they are of another run
+        if self.pages and len(self.pages[-1]) < PAGE_ROWS and (kept or not all(job.status for job in jobs)):
             self.pages.pop()  # there is more to come on it
         log.info("--resume: %d of %d photos are done", sum(bool(job.status) for job in jobs), len(jobs))
 
@@ -164,6 +181,7 @@ class Journal:
 
     def _write(self, line) -> None:
         with self._lock:
+            self._begin()
             append_line(self._path, json.dumps(line))
 
 
@@ -180,9 +198,15 @@ def _lines(path) -> Iterator[dict]:
 
 
 def _last_of_each(lines) -> list[dict]:
-    """Of the lines of each photo and page the last one, which is what holds."""
-    return list({(line.get("name"), line.get("page")): line for line in lines
-                 if _fits(line, _OF_PHOTO) or _fits(line, _OF_PAGE)}.values())
+    """Of the lines of each photo and page the last one, which is what holds; in the order of these."""
+    found = {}
+    for line in lines:
+        for kinds, name in ((_OF_PHOTO, "name"), (_OF_PAGE, "page")):
+            if _fits(line, kinds):
+                found.pop((name, line[name]), None)
+                found[name, line[name]] = line
+                break
+    return list(found.values())
 
 
 def _fits(line, kinds) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 import time
@@ -30,7 +29,7 @@ from facegcn.reconstruction.face_files import OVERVIEW, FaceFiles, Wanted
 from facegcn.reconstruction.jobs import Job, Photo, PhotosAhead
 from facegcn.reconstruction.journal import Journal
 from facegcn.reconstruction.report_pictures import KeptFaces
-from facegcn.reconstruction.results import Overview, shown
+from facegcn.reconstruction.results import NO_ROOM, Overview, forget_journal, shown
 from facegcn.report import overlay, to_uint8
 from facegcn.training.encoding import PhotoEncoder
 
@@ -43,7 +42,6 @@ _FIRST = 2  # photos of the first batch
 _WRITERS = 2  # photos whose files are written at a time
 _LONGEST_REASON = 500  # letters: TensorFlow's are pages long
 _TELL_SECONDS = 60.0  # after which metrics are written anew, of the photos so far
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written, either
 
 
 class Faces(NamedTuple):
@@ -175,8 +173,9 @@ class Reconstructor:
                     tqdm(total=len(jobs), desc="reconstructing", unit="photo", dynamic_ncols=True) as bar:
                 self._run(photos, pool, bar)
         except BaseException:
-            with contextlib.suppress(OSError):
-                self._finish(jobs)
+            if any(job.status for job in jobs):  # else what is there still holds
+                with contextlib.suppress(OSError):
+                    self._finish(jobs)
             log.warning("%d of %d photos were written to %s before the end", sum(job.written for job in jobs),
                         len(jobs), self._output)
             raise
@@ -290,7 +289,7 @@ class Reconstructor:
                     row = written.result()
                 except Exception as error:
                     self._failed(job, error)
-                    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    if isinstance(error, OSError) and error.errno in NO_ROOM:
                         ending.set()
                         raise
                     row = None
@@ -338,6 +337,10 @@ class Reconstructor:
     def _write(self, job, photo, rgba, coeff, outputs, side, measured):
         """All files of one photo and its metrics; returns its row of the overview."""
         face = self._face(photo, rgba, coeff, outputs)
+        if self._journal is None:
+            forget_journal(self._output)
+        else:
+            self._journal.begin()
         pictures, metrics = self._files.write(job.name, face, rgba, outputs)
         if photo.truth is not None:
             metrics.update(evaluation.truth_metrics(photo.truth, self._pixels(outputs["landmarks"]), outputs))
@@ -351,10 +354,10 @@ class Reconstructor:
 
 
 def _may_pass(error: PhotoError) -> bool:
-    """Whether a photo that cannot be used now may be another time, unchanged: the system refused to read it, or had no
-    memory left. What decoders say of damaged files has no number of an error."""
+    """Whether a photo that cannot be used now may be another time, unchanged: the system refused to read it, had no
+    memory left, or a package is missing. What decoders say of damaged files has no number of an error."""
     cause = error.__cause__
-    return isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno is not None
+    return isinstance(cause, (MemoryError, ImportError)) or isinstance(cause, OSError) and cause.errno is not None
 
 
 def refined(photos: Sequence[Photo], renders) -> list[Photo]:

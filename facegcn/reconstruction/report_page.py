@@ -219,7 +219,7 @@ def _shown_number(value) -> str:
     """With as many decimals as its size asks for, so that a column's points stand below each other."""
     if not _number(value):
         return "–"
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _table(rows, mean) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import shutil
 import unicodedata
 import zipfile
 from collections import Counter
@@ -31,6 +33,7 @@ _KEPT_OF_LONG = 150  # bytes of a longer one that are kept before its digest
 _PROBE_BYTES = 32 << 20  # about what one photo's results take
 JOURNAL = "results.jsonl"  # what was done, see ``journal.Journal``
 PAGE_ROWS = 24  # photos of an overview page
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of errors after which no other file can be written, either
 _ROWS = ".overview"  # folder of the rows of an overview page that is not full
 _PAGE = re.compile(r"overview(-\d+)?\.png")
 _NPZ_LEVEL = 1  # of zlib: two fifths of the time of its usual 6, and noise of a face's arrays takes no less room with 6
@@ -118,9 +121,11 @@ def prepare_output(folder: str, photos: str | None = None) -> None:
 
 
 def forget_journal(folder: str) -> None:
-    """Removes the journal of an earlier run: what it tells of is about to be overwritten, and not photo by photo."""
+    """Removes the journal of an earlier run and what that kept for one that goes on: what it tells of is about to be
+    overwritten, and not photo by photo. Raises OSError where the journal cannot be removed."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, JOURNAL))
+    shutil.rmtree(os.path.join(folder, _ROWS), ignore_errors=True)
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -181,9 +186,15 @@ class Overview:
         self.count = sum(map(len, pages))
 
     def keep(self, name: str, pictures: list[np.ndarray]) -> None:
-        """Keeps a photo's row, which ``add`` will take. Raises OSError where it cannot be written."""
+        """Keeps a photo's row, which ``add`` will take, for a run that goes on. Raises OSError where nothing can be
+        written any more."""
         if self._written is not None:
-            write_png(self._kept_row(name), np.hstack([fitted(picture, SHEET_WIDTH) for picture in pictures]))
+            try:
+                write_png(self._kept_row(name), np.hstack([fitted(picture, SHEET_WIDTH) for picture in pictures]))
+            except (OSError, UserError) as error:  # the latter where a file has the folder's name
+                if getattr(error, "errno", None) in NO_ROOM:
+                    raise
+                log.debug("%s is not kept: %s", self._kept_row(name), error)  # then it is made of the photo's files
 
     def kept(self, name: str) -> list[np.ndarray]:
         """The row of a photo that an earlier run kept. Raises PhotoError where there is none, or it is another's."""
@@ -215,8 +226,9 @@ class Overview:
         """Removes kept rows that no run will go on with, at the end of one that has come to it."""
         if self._written is not None and os.path.isdir(self._kept):
             for name in set(os.listdir(self._kept)) - self._short:
-                os.remove(os.path.join(self._kept, name))
-            if not self._short:
+                with contextlib.suppress(OSError):  # what another program put there stays
+                    os.remove(os.path.join(self._kept, name))
+            with contextlib.suppress(OSError):  # as long as anything is in it
                 os.rmdir(self._kept)
 
     def _page(self, number: int) -> str:

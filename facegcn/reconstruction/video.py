@@ -17,7 +17,7 @@ from facegcn.reconstruction import evaluation
 from facegcn.reconstruction.face import Face, FaceTools
 from facegcn.reconstruction.face_files import FaceFiles, Wanted
 from facegcn.reconstruction.film_camera import FilmCamera
-from facegcn.reconstruction.results import result_names
+from facegcn.reconstruction.results import forget_journal, result_names
 from facegcn.reconstruction.video_files import FilmFiles
 from facegcn.reconstruction.video_person import person_of
 from facegcn.reconstruction.video_track import FILLED, SEEN, track_film
@@ -54,6 +54,7 @@ def reconstruct_video(config, face_model, fitter, tools: FaceTools, film: Film, 
     track = measured.smoothed()
     face = Face(tools, picture, person.photos[person.place].transform, person.rgba[..., 3] > 0.5,
                 person.coeff[person.place], person.outputs)
+    forget_journal(output)
     _, metrics = FaceFiles(output, wanted).write(name, face, person.rgba, person.outputs)
     figures = {"frames": len(film), "seen": int((track.state == SEEN).sum()),
                "filled": int((track.state == FILLED).sum()),
