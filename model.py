@@ -327,10 +327,14 @@ def find_trained(config, morphable) -> tuple:
         return run.with_architecture(config), run
     trained = glob.glob(os.path.join(glob.escape(config.runs_dir), f"[0-9]*-{glob.escape(config.name)}-*",
                                      "texture.weights.h5"))
-    if trained:
+    folders = sorted(os.path.dirname(path) for path in trained)
+    named = [folder for folder in folders if os.path.basename(folder).partition("-")[2] == config.run_name]
+    if named:
+        log.info("note: the trained run called '%s', %s, is of another face model, or damaged; it is not used",
+                 config.run_name, ", ".join(named))
+    elif folders:
         log.info("note: no trained run is called '%s' for this face model, but there is %s: give test mode the flags "
-                 "of training (--model, --wide, --gan, --suffix)", config.run_name,
-                 ", ".join(sorted(os.path.dirname(path) for path in trained)))
+                 "of training (--model, --wide, --gan, --suffix)", config.run_name, ", ".join(folders))
     return config, None
 
 

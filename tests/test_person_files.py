@@ -10,6 +10,7 @@ import yaml
 import main
 import model
 from facegcn.portraits.maker import PortraitMaker
+from facegcn.reconstruction import person_files
 from facegcn.reconstruction.results import USUAL
 from facegcn.report import CROP_TEXT, write_png
 from tests.faces import embedded, half_ellipsoid
@@ -53,6 +54,15 @@ def test_photos_and_the_person_have_files(world, tmp_path, capsys):
     np.testing.assert_allclose(first["fine_texture"], second["fine_texture"], atol=1e-6)
     assert len(trimesh.load(out / "person_albedo.glb").geometry) == 1
     assert "earlier run" not in capsys.readouterr().err
+
+
+def test_photos_that_agree_too_little_are_doubted(world, tmp_path, capsys, monkeypatch):
+    flags, photos = world
+    given = [*flags, "--person", "--input", str(photos), "--output", str(tmp_path / "out"), "--texture", "none"]
+    for usual, doubted in ((3.5, False), (-1.0, True)):
+        monkeypatch.setattr(person_files, "FAR", usual)
+        assert main.main(given) == 0
+        assert ("may not show one person" in capsys.readouterr().err) == doubted
 
 
 def test_a_photo_called_person_keeps_its_name(world, tmp_path):

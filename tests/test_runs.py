@@ -20,6 +20,7 @@ from facegcn import runs
 from facegcn.config import Config, load_config
 from facegcn.errors import Terminated, UserError, guarded, log
 from facegcn.runs import RunFolder
+from model import find_trained
 from tests.conftest import ROOT
 from tests.faces import half_ellipsoid
 
@@ -125,6 +126,15 @@ def test_looking_makes_nothing(config, model):
     assert sorted(os.listdir(run.path)) == before == ["config.yaml", "regressor.npz"]
     empty = dataclasses.replace(config, runs_dir=config.runs_dir + "-none")
     assert RunFolder.latest(empty, model, "regressor.npz") is None and not os.path.exists(empty.runs_dir)
+
+
+@pytest.mark.parametrize(("name", "words"), [("resnet", "is of another face model, or damaged"),
+                                             ("gan", "give test mode the flags of training")])
+def test_what_other_runs_there_are_is_said(config, model, name, words, caplog):
+    caplog.set_level(logging.INFO)
+    os.makedirs(os.path.join(config.runs_dir, f"00000-{config.name}-{name}"))
+    open(os.path.join(config.runs_dir, f"00000-{config.name}-{name}", "texture.weights.h5"), "w").close()
+    assert find_trained(config, model)[1] is None and words in caplog.text
 
 
 def cut(path):

@@ -9,6 +9,7 @@ import numpy as np
 
 from facegcn.errors import UserError, log
 from facegcn.files import write_text
+from facegcn.person_fitting import FAR
 from facegcn.reconstruction.face import Face
 from facegcn.reconstruction.jobs import Job, Photo
 from facegcn.reconstruction.person import Person, reconstruct_person
@@ -71,6 +72,10 @@ class PersonReconstructor(Reconstructor):
             row = person.report["photos"][job.name]
             if not row["used"]:
                 job.status, job.message = _LEFT_OUT, row["reason"]
+        apart = [row["distance"] for row in person.report["photos"].values() if row["used"] and "distance" in row]
+        if apart and np.median(apart) > FAR:
+            log.warning("these photos may not show one person: they are %.1f variances apart in the median, where up "
+                        "to %g are usual. Look at each, and leave out others' photos", np.median(apart), FAR)
         log.info("one person of %d photos%s", person.report["used"],
                  f", {person.report['left_out']} left out" if person.report["left_out"] else "")
 
