@@ -248,13 +248,13 @@ def test(config: Config, args) -> int:
     config, run = find_trained(config, morphable)
     jobs = _jobs(config, paths, morphable, args.segmented, face)
     with contextlib.ExitStack() as stack:
-        def ahead():
-            return stack.enter_context(PhotosAhead(jobs, config.test_batch_size))
+        def ahead(begun=None):
+            return stack.enter_context(PhotosAhead(jobs, config.test_batch_size, begun))
         photos = None if args.resume else ahead()  # the first are read while the networks are built
         face_model, fitter = load_trained(config, morphable, run)
         journal = None if args.person or paths is None else _journal(
             output, jobs, config, face_model, recognizers, args, (wanted.texture, size, face))
-        photos = photos or ahead()  # what an earlier run did is left out
+        photos = photos or ahead(journal.note_begun)  # what an earlier run did is left out
         tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
         kind, kept = PersonReconstructor if args.person else Reconstructor, kept_faces(output, morphable, len(jobs))
         reconstructor = kind(face_model, output, fitter, recognizers, args.debug, config.detail, tools, wanted, kept,

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ from facegcn.reconstruction.jobs import stamp
 from facegcn.reconstruction.journal import Journal
 from facegcn.reconstruction.reconstructor import _may_pass
 from tests import test_reconstruction
+from tests.conftest import ROOT
 from tests.test_reconstruction import photos_in, reconstruct
 
 flags = test_reconstruction.flags  # a fixture
@@ -112,6 +116,70 @@ def test_lines_that_make_no_sense_are_passed_over(tmp_path, line):
     again = jobs.Job("a", None, path=path, stamp=stamp(path))
     Journal(str(tmp_path), "k", [again], resume=True)
     assert again.status == "no face" and not again.written
+
+
+#: Test mode in which one photo ends the program as a crash in a decoder does.
+_DEADLY = """
+import os, signal, sys
+from facegcn.backends.start import tensorflow
+tensorflow()
+from facegcn.reconstruction import jobs
+import main
+right = jobs.load_photo
+
+def load(path, *how):
+    if os.path.basename(path) == "c.png" and os.path.getsize(path) == {size}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return right(path, *how)
+jobs.load_photo, jobs.dense_of_crop = load, lambda rgba, points=None: None
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_photo_that_ends_the_program_costs_no_other(flags, tmp_path):
+    photos, out = photos_in(tmp_path / "in", *(f"{name}.png" for name in "abcdefg")), tmp_path / "out"
+    (photos / "d.png").write_bytes(b"no picture")
+    code = _DEADLY.format(size=os.path.getsize(photos / "c.png"))
+
+    def start(*more):
+        done = subprocess.run([sys.executable, "-c", code, *flags, "--input", str(photos), "--output", str(out),
+                               "--texture", "none", *more], cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def there():
+        return {name for name in "abcdefg" if (out / f"{name}.npz").exists()}
+    assert start()[0] == -signal.SIGKILL
+    assert start("--resume")[0] == -signal.SIGKILL
+    left = set("abefg") - there()
+    assert left >= {"e", "f", "g"}
+    code_of, words = start("--resume")
+    assert code_of == -signal.SIGKILL and "come last, one at a time" in words
+    assert there() >= {"f", "g"}, "what was not under way is done first"
+    code_of, words = start("--resume")
+    assert code_of == 0 and there() == set("abefg")
+    rows = json.loads((out / "metrics.json").read_text())["photos"]
+    assert rows["c"]["status"] == "failed" and "without --resume it is tried again" in rows["c"]["reason"]
+    assert rows["d"]["status"] == "unreadable" and rows["e"]["status"] == "ok"
+    assert start("--resume")[0] == 0, "and stays so"
+    with open(photos / "c.png", "ab") as file:
+        file.write(b"saved anew")
+    assert start("--resume")[0] == 0 and there() == set("abcefg"), "until the photo is another"
+
+
+def test_only_what_was_begun_and_not_left_is_suspected(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    path = str(tmp_path / "a.png")
+    begun = {"begun": "a", "photo": stamp(path), "alone": False}
+    line = {"name": "a", "photo": stamp(path), "status": "failed", "message": "", "metrics": {}, "files": {"lost": 1}}
+    for lines, suspect, status in [
+            ([begun], True, ""), ([{**begun, "alone": True}], False, "failed"), ([begun, {"left": "a"}], False, ""),
+            ([begun, {"left": "b"}], True, ""), ([begun, {"ended": True}], False, ""), ([begun, line], False, ""),
+            ([line, begun], True, ""), ([{**begun, "photo": []}], False, ""), ([{**begun, "alone": 1}], False, "")]:
+        (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, [{"key": "k"}, *lines])))
+        job = jobs.Job("a", None, path=path, stamp=stamp(path))
+        Journal(str(tmp_path), "k", [job], resume=True)
+        assert (job.suspect, job.status) == (suspect, status), lines
 
 
 def test_a_stamp_changes_with_photo_and_points(tmp_path):

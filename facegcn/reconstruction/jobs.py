@@ -81,6 +81,7 @@ class Job:
         metrics: of the results.
         path: of the photo's file; "" where it has none of its own.
         stamp: of the file and those beside it, before it is read: see ``stamp``.
+        suspect: it was under way when an earlier run was killed, perhaps by it: it is taken alone, after all others.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Job:
     metrics: dict = field(default_factory=dict)
     path: str = ""
     stamp: list = field(default_factory=list)
+    suspect: bool = False
 
 
 class PhotosAhead:
@@ -103,22 +105,30 @@ class PhotosAhead:
     Args:
         jobs: whose photos are wanted.
         batch_size: photos that are taken together; twice as many are loaded ahead.
+        begun: is told of each photo before it is loaded.
 
     Attributes:
         jobs, batch_size: the same.
     """
 
-    def __init__(self, jobs: Sequence[Job], batch_size: int):
-        self.jobs, self.batch_size = jobs, batch_size
+    def __init__(self, jobs: Sequence[Job], batch_size: int, begun: Callable[[Job], None] | None = None):
+        self.jobs, self.batch_size, self._begun = jobs, batch_size, begun
         self._pool = ThreadPoolExecutor(1, "facegcn-photos")
-        self._left, self._ahead = iter([job for job in jobs if not job.status]), deque()
+        left = [job for job in jobs if not job.status]
+        self._left, self._ahead = iter([job for job in left if not job.suspect]), deque()
+        self._suspects = [job for job in left if job.suspect]
         for _ in range(_BATCHES_AHEAD * batch_size):
             self._load_another()
 
     def _load_another(self) -> None:
         job = next(self._left, None)
         if job is not None:
-            self._ahead.append((job, self._pool.submit(job.load)))
+            self._ahead.append((job, self._pool.submit(self._load, job)))
+
+    def _load(self, job) -> Photo:
+        if self._begun is not None:
+            self._begun(job)
+        return job.load()
 
     def __iter__(self) -> Iterator[tuple[Job, Future]]:
         """Jobs and their photos to come: ``result()`` waits for one, and raises what loading it raised."""
@@ -126,6 +136,11 @@ class PhotosAhead:
             taken = self._ahead.popleft()
             self._load_another()
             yield taken
+
+    def alone(self) -> Iterator[tuple[Job, Future]]:
+        """The suspects likewise, none of which is loaded before it is taken."""
+        for job in self._suspects:
+            yield job, self._pool.submit(self._load, job)
 
     def __enter__(self) -> PhotosAhead:
         return self

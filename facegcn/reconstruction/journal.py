@@ -4,10 +4,15 @@
 whose results are whole or that cannot be used, and one for each page of the overview. A line is written when the files
 it tells of are on the disk; one that was cut short by a crash is passed over. Of several lines the last one holds, and
 a page shows its photos as the lines before its own tell of them.
+
+A run that goes on also notes which photos it begins and leaves. One that is begun and not left when the program is
+killed may have killed it, by a crash in a decoder or for want of memory: the next run takes it alone, after all others,
+and passes over one that was alone then, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -29,6 +34,9 @@ _WITHOUT_EFFECT = ("test_batch_size", "workers", "root_dir", "runs_dir", "name",
 #: Types of what a line has.
 _OF_PHOTO = {"name": str, "photo": list, "status": str, "message": str, "metrics": dict, "files": dict}
 _OF_PAGE = {"page": int, "names": list, "files": dict}
+_OF_BEGINNING = {"begun": str, "photo": list, "alone": bool}
+_DEADLY = ("it was the only photo under way when an earlier run was killed, so it may have killed it. Make it smaller "
+           "or save it anew; without --resume it is tried again")
 
 
 def key_of(config, face_model, regressor: str, *choices) -> str:
@@ -70,7 +78,8 @@ class Journal:
         folder: of the results; there.
         key: of ``key_of``.
         jobs: of the run. With ``resume`` those whose results are whole, made with this key and of the same photo, get
-            status, message and metrics as they had; so do photos that could not be used.
+            status, message and metrics as they had; so do photos that could not be used. Those that were under way
+            when an earlier run was killed become suspects, or failed.
         resume: goes on with a journal that is there; else ``begin`` makes a new one, which still knows the photos that
             were done with the same key: until they are made anew, their results are what they would become.
 
@@ -128,7 +137,6 @@ class Journal:
 
     def _restore(self, jobs, lines) -> None:
         """Gives jobs what the journal says of them, where that still holds."""
-        lines = _last_of_each(lines)
         said = {line["name"]: (at, line) for at, line in enumerate(lines) if _fits(line, _OF_PHOTO)}
         with os.scandir(self._folder) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -139,6 +147,14 @@ class Journal:
                 job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
                 job.written = bool(line["files"])
         kept = {job.name for job in jobs if job.written}
+        beginnings = _under_way(lines)
+        for job in jobs:
+            line = beginnings.get(job.name)
+            if line and not job.status and line["photo"] == job.stamp:
+                job.suspect = not line["alone"]
+                if line["alone"]:
+                    job.status, job.message = "failed", _DEADLY
+                    self.add(job)
         pages = {line["page"]: (at, line) for at, line in enumerate(lines) if _fits(line, _OF_PAGE)}
         for number in range(len(pages)):
             at, line = pages.get(number, (0, None))
@@ -151,6 +167,8 @@ class Journal:
         if self.pages and len(self.pages[-1]) < PAGE_ROWS and (kept or not all(job.status for job in jobs)):
             self.pages.pop()  # there is more to come on it
         log.info("--resume: %d of %d photos are done", sum(bool(job.status) for job in jobs), len(jobs))
+        if suspects := sum(job.suspect for job in jobs):
+            log.info("%d photos were under way when an earlier run was killed: they come last, one at a time", suspects)
 
     def off_page(self, jobs: Iterable[Job]) -> list[Job]:
         """Jobs that an earlier run wrote and that are on none of ``pages``."""
@@ -165,6 +183,24 @@ class Journal:
         self._write({"name": job.name, "photo": job.stamp, "status": job.status, "message": job.message,
                      "metrics": {name: float(value) if isinstance(value, np.generic) else value
                                  for name, value in job.metrics.items()}, "files": self._sizes(there)})
+
+    def note_begun(self, job: Job) -> None:
+        """Notes that a photo is about to be loaded."""
+        with contextlib.suppress(OSError):  # it only costs a hint
+            self._write({"begun": job.name, "photo": job.stamp, "alone": job.suspect})
+
+    def note_left(self, job: Job) -> None:
+        """Notes that a photo of which no line was added is no longer under way."""
+        self._hint({"left": job.name})
+
+    def note_end(self) -> None:
+        """Notes that the run ends by itself, whatever is under way."""
+        self._hint({"ended": True})
+
+    def _hint(self, line) -> None:
+        if self._first is None:  # else there is no beginning that it could belong to
+            with contextlib.suppress(OSError):
+                self._write(line)
 
     def add_page(self, number: int, file: str, names: Iterable[str]) -> None:
         """Notes a page of the overview and the photos on it. Raises OSError where it cannot be written."""
@@ -207,6 +243,19 @@ def _last_of_each(lines) -> list[dict]:
                 found[name, line[name]] = line
                 break
     return list(found.values())
+
+
+def _under_way(lines) -> dict[str, dict]:
+    """The beginnings, by name, of photos that were neither done nor left."""
+    found = {}
+    for line in lines:
+        if _fits(line, _OF_BEGINNING):
+            found[line["begun"]] = line
+        elif "ended" in line:
+            found = {}
+        elif isinstance(name := line.get("name", line.get("left")), str):
+            found.pop(name, None)
+    return found
 
 
 def _fits(line, kinds) -> bool:

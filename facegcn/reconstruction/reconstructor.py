@@ -179,6 +179,9 @@ class Reconstructor:
             log.warning("%d of %d photos were written to %s before the end", sum(job.written for job in jobs),
                         len(jobs), self._output)
             raise
+        finally:
+            if self._journal is not None:
+                self._journal.note_end()
         rows = self._finish(jobs)
         self.overview.tidy()
         return rows
@@ -198,6 +201,8 @@ class Reconstructor:
                 found = self._reconstructed(batch)
                 written(writing)  # one batch at a time waits in memory to be written
                 writing = pool.submit(self._write_batch, found, ending, bar)
+                if batch[0][0].suspect:
+                    written(writing)  # before the next one is begun
                 if time.monotonic() > self._told + _TELL_SECONDS:
                     self._tell(photos.jobs)
             written(writing)
@@ -242,20 +247,30 @@ class Reconstructor:
         ready, size = [], min(_FIRST, photos.batch_size)
         for job, photo in tqdm(photos, desc="reading photos", total=len(photos.jobs), unit="photo", dynamic_ncols=True,
                                leave=False):
-            try:
-                ready.append((job, photo.result()))
-            except PhotoError as error:
-                job.status, job.message = error.status, shown(str(error))
-                if not _may_pass(error):
-                    self._record(job)
-            except Exception as error:
-                self._failed(job, error)
+            ready += self._loaded(job, photo)
             del photo
             if len(ready) == size:
                 yield ready
                 ready, size = [], photos.batch_size
         if ready:
             yield ready
+        for job, photo in photos.alone():
+            if ready := self._loaded(job, photo):
+                yield ready
+
+    def _loaded(self, job, photo) -> list[tuple[Job, Photo]]:
+        """A job and its photo, of which ``photo`` is the Future; nothing where it cannot be used."""
+        try:
+            return [(job, photo.result())]
+        except PhotoError as error:
+            job.status, job.message = error.status, shown(str(error))
+            if _may_pass(error):
+                self._leave(job)
+            else:
+                self._record(job)
+        except Exception as error:
+            self._failed(job, error)
+        return []
 
     def _failed(self, job, error) -> None:
         """Notes that a photo cannot be used for an unforeseen reason."""
@@ -263,6 +278,7 @@ class Reconstructor:
         foreseen = isinstance(error, (OSError, UserError))
         words = str(error) if foreseen else f"{type(error).__name__}: {' '.join(str(error).split())}"
         job.message = shown(words)[:_LONGEST_REASON]
+        self._leave(job)
         if self._debug:
             log.warning("%s:", job.name, exc_info=error)
 
@@ -330,6 +346,10 @@ class Reconstructor:
     def _record(self, job) -> None:
         if self._journal is not None:
             self._journal.add(job)
+
+    def _leave(self, job) -> None:
+        if self._journal is not None:
+            self._journal.note_left(job)
 
     def _face(self, photo, rgba, coeff, outputs) -> Face:
         return Face(self._tools, photo.picture(), photo.transform, rgba[..., 3] > 0.5, coeff, outputs)
