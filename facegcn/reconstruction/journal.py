@@ -5,21 +5,23 @@ whose results are whole or that cannot be used, and one for each page of the ove
 it tells of are on the disk; one that was cut short by a crash is passed over. Of several lines the last one holds, and
 a page shows its photos as the lines before its own tell of them.
 
-A run that goes on also notes which photos it begins and leaves. One that is begun and not left when the program is
-killed may have killed it, by a crash in a decoder or for want of memory: the next run takes it alone, after all others,
-and passes over one that was alone then, too.
+A run that goes on also notes which photos it begins and leaves. Those that are under way when the program crashes, or
+twice when it is killed, may be why: the next run takes them alone, after all others. A crash writes its traceback into
+the journal (``faulthandler``), so that it is told from a kill, and a photo that was alone at a crash is passed over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import glob
 import hashlib
 import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 
@@ -35,8 +37,8 @@ _WITHOUT_EFFECT = ("test_batch_size", "workers", "root_dir", "runs_dir", "name",
 _OF_PHOTO = {"name": str, "photo": list, "status": str, "message": str, "metrics": dict, "files": dict}
 _OF_PAGE = {"page": int, "names": list, "files": dict}
 _OF_BEGINNING = {"begun": str, "photo": list, "alone": bool}
-_DEADLY = ("it was the only photo under way when an earlier run was killed, so it may have killed it. Make it smaller "
-           "or save it anew; without --resume it is tried again")
+_CRASH = "Fatal Python error"  # begins what ``faulthandler`` writes
+_DEADLY = "the program crashed while only this photo was under way: save it anew; without --resume it is tried again"
 
 
 def key_of(config, face_model, regressor: str, *choices) -> str:
@@ -78,8 +80,8 @@ class Journal:
         folder: of the results; there.
         key: of ``key_of``.
         jobs: of the run. With ``resume`` those whose results are whole, made with this key and of the same photo, get
-            status, message and metrics as they had; so do photos that could not be used. Those that were under way
-            when an earlier run was killed become suspects, or failed.
+            status, message and metrics as they had; so do photos that could not be used. Those that may have ended
+            an earlier run become suspects, or failed.
         resume: goes on with a journal that is there; else ``begin`` makes a new one, which still knows the photos that
             were done with the same key: until they are made anew, their results are what they would become.
 
@@ -93,6 +95,7 @@ class Journal:
     def __init__(self, folder: str, key: str, jobs: Sequence[Job] = (), resume: bool = False):
         self._folder, self._path, self._lock = folder, os.path.join(folder, JOURNAL), threading.Lock()
         self._first: list[dict] | None = None  # lines of a journal that has not begun
+        self._crashes: BinaryIO | None = None
         self.pages: list[list[str]] = []
         lines = self._former()
         same = bool(lines) and lines[0].get("key") == key
@@ -104,6 +107,8 @@ class Journal:
         elif same:
             append_line(self._path, "")  # ends a line that was cut short
             self._restore(jobs, lines)
+            self._hint({"started": True})
+            self._listen()
         elif lines:
             raise UserError(f"--resume: the results in {self._folder} were made with other settings or weights, or by "
                             "another version of the program: give the same flags as before, or leave --resume out to "
@@ -134,6 +139,14 @@ class Journal:
             return
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in self._first))
         self._first = None
+        self._listen()
+
+    def _listen(self) -> None:
+        """Has crashes of the program noted here, where nobody else has asked for them."""
+        if not faulthandler.is_enabled():
+            with contextlib.suppress(OSError):
+                self._crashes = open(self._path, "ab", buffering=0)
+                faulthandler.enable(self._crashes)
 
     def _restore(self, jobs, lines) -> None:
         """Gives jobs what the journal says of them, where that still holds."""
@@ -147,14 +160,14 @@ class Journal:
                 job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
                 job.written = bool(line["files"])
         kept = {job.name for job in jobs if job.written}
-        beginnings = _under_way(lines)
+        beginnings, crashed = _under_way(lines)
         for job in jobs:
-            line = beginnings.get(job.name)
-            if line and not job.status and line["photo"] == job.stamp:
-                job.suspect = not line["alone"]
-                if line["alone"]:
-                    job.status, job.message = "failed", _DEADLY
-                    self.add(job)
+            begun = [line for line in beginnings.get(job.name, ()) if line["photo"] == job.stamp]
+            if not job.status and crashed and begun and begun[-1]["alone"]:
+                job.status, job.message = "failed", _DEADLY
+                self.add(job)
+            elif not job.status:
+                job.suspect = len(begun) > (0 if crashed else 1)
         pages = {line["page"]: (at, line) for at, line in enumerate(lines) if _fits(line, _OF_PAGE)}
         for number in range(len(pages)):
             at, line = pages.get(number, (0, None))
@@ -168,7 +181,7 @@ class Journal:
             self.pages.pop()  # there is more to come on it
         log.info("--resume: %d of %d photos are done", sum(bool(job.status) for job in jobs), len(jobs))
         if suspects := sum(job.suspect for job in jobs):
-            log.info("%d photos were under way when an earlier run was killed: they come last, one at a time", suspects)
+            log.info("%d photos were under way when earlier runs died: they come last, one at a time", suspects)
 
     def off_page(self, jobs: Iterable[Job]) -> list[Job]:
         """Jobs that an earlier run wrote and that are on none of ``pages``."""
@@ -196,6 +209,9 @@ class Journal:
     def note_end(self) -> None:
         """Notes that the run ends by itself, whatever is under way."""
         self._hint({"ended": True})
+        if self._crashes is not None:
+            faulthandler.disable()
+            self._crashes.close()
 
     def _hint(self, line) -> None:
         if self._first is None:  # else there is no beginning that it could belong to
@@ -225,6 +241,9 @@ def _lines(path) -> Iterator[dict]:
     """The whole lines of a journal."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for text in file:
+            if text.startswith(_CRASH):
+                yield {"crash": text}
+                continue
             try:
                 line = json.loads(text)
             except (ValueError, RecursionError):
@@ -245,17 +264,19 @@ def _last_of_each(lines) -> list[dict]:
     return list(found.values())
 
 
-def _under_way(lines) -> dict[str, dict]:
-    """The beginnings, by name, of photos that were neither done nor left."""
-    found = {}
+def _under_way(lines) -> tuple[dict[str, list[dict]], bool]:
+    """The beginnings, by name, of photos that were neither done nor left since a run ended by itself; and whether the
+    last run crashed."""
+    found, crashed = {}, False
     for line in lines:
+        crashed = "crash" in line or crashed and "started" not in line
         if _fits(line, _OF_BEGINNING):
-            found[line["begun"]] = line
+            found.setdefault(line["begun"], []).append(line)
         elif "ended" in line:
-            found = {}
+            found, crashed = {}, False
         elif isinstance(name := line.get("name", line.get("left")), str):
             found.pop(name, None)
-    return found
+    return found, crashed
 
 
 def _fits(line, kinds) -> bool:

@@ -168,6 +168,7 @@ class Reconstructor:
             OSError: the disk is full or read-only; what was written before is whole.
         """
         jobs = photos.jobs
+        self.overview.expect([job.name for job in jobs])
         try:
             with photos, ThreadPoolExecutor(1, "facegcn-files") as pool, \
                     tqdm(total=len(jobs), desc="reconstructing", unit="photo", dynamic_ncols=True) as bar:
@@ -198,11 +199,13 @@ class Reconstructor:
             writing = pool.submit(self._files.prepare, self._tools)  # while the first batch is reconstructed
             self._show_again(photos.jobs)
             for batch in self._batches(photos):
+                if not batch:
+                    written(writing)
+                    self._tell(photos.jobs)
+                    continue
                 found = self._reconstructed(batch)
                 written(writing)  # one batch at a time waits in memory to be written
                 writing = pool.submit(self._write_batch, found, ending, bar)
-                if batch[0][0].suspect:
-                    written(writing)  # before the next one is begun
                 if time.monotonic() > self._told + _TELL_SECONDS:
                     self._tell(photos.jobs)
             written(writing)
@@ -243,7 +246,8 @@ class Reconstructor:
     # ---------------------------------------------------------------- photo by photo
     def _batches(self, photos) -> Iterator[list[tuple[Job, Photo]]]:
         """Pairs of jobs and their photos, as many at a time as are reconstructed together; at first a few, so that
-        results appear, and files are written beside what follows, early."""
+        results appear, and files are written beside what follows, early. An empty list where all must be written before
+        the next photo, a suspect, is loaded."""
         ready, size = [], min(_FIRST, photos.batch_size)
         for job, photo in tqdm(photos, desc="reading photos", total=len(photos.jobs), unit="photo", dynamic_ncols=True,
                                leave=False):
@@ -254,9 +258,12 @@ class Reconstructor:
                 ready, size = [], photos.batch_size
         if ready:
             yield ready
+        if any(job.suspect for job in photos.jobs):
+            yield []
         for job, photo in photos.alone():
             if ready := self._loaded(job, photo):
                 yield ready
+            yield []
 
     def _loaded(self, job, photo) -> list[tuple[Job, Photo]]:
         """A job and its photo, of which ``photo`` is the Future; nothing where it cannot be used."""

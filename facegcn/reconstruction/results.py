@@ -180,10 +180,14 @@ class Overview:
     def __init__(self, folder: str, headings: Sequence[str], pages: Sequence[Sequence[str]] = (),
                  written: Callable[[int, str, list[str]], None] | None = None):
         self._folder, self._headings, self._rows = folder, headings, {}
-        self._pages, self._written = len(pages), written
+        self._pages, self._written, self._places = len(pages), written, {}
         self._kept = os.path.join(folder, _ROWS)
         self._short = {f"{name}.png" for page in pages[-1:] if len(page) < PAGE_ROWS for name in page}
         self.count = sum(map(len, pages))
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Takes the photos of a run in their order, which a page's rows have, whichever was done first."""
+        self._places = {name: place for place, name in enumerate(names)}
 
     def keep(self, name: str, pictures: list[np.ndarray]) -> None:
         """Keeps a photo's row, which ``add`` will take, for a run that goes on. Raises OSError where nothing can be
@@ -236,6 +240,7 @@ class Overview:
 
     def _write(self):
         path = os.path.join(self._folder, self._page(self._pages))
+        self._rows = dict(sorted(self._rows.items(), key=lambda row: self._places.get(row[0], 0)))
         contact_sheet(list(self._rows.values()), list(self._rows), path, headings=self._headings)
         if self._written is not None:
             self._written(self._pages, self._page(self._pages), list(self._rows))
