@@ -254,6 +254,8 @@ def test(config: Config, args) -> int:
         face_model, fitter = load_trained(config, morphable, run)
         journal = None if args.person or paths is None else _journal(
             output, jobs, config, face_model, recognizers, args, (wanted.texture, size, face))
+        if journal is not None:
+            stack.callback(journal.note_end)  # when nothing is read any more
         photos = photos or ahead(journal.note_begun)  # what an earlier run did is left out
         tools = FaceTools(ensure_layout(config, morphable) if wanted.texture else morphable, size)
         kind, kept = PersonReconstructor if args.person else Reconstructor, kept_faces(output, morphable, len(jobs))

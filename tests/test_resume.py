@@ -188,15 +188,17 @@ def test_only_what_was_begun_and_not_left_is_suspected(tmp_path):
     begun = {"begun": "a", "photo": stamp(path), "alone": False}
     line = {"name": "a", "photo": stamp(path), "status": "failed", "message": "", "metrics": {}, "files": {"lost": 1}}
     alone, crash = {**begun, "alone": True}, "Fatal Python error: Segmentation fault"
+    started, ended = {"started": True}, {"ended": True}
     for lines, suspect, status in [
-            ([begun], False, ""), ([begun, begun], True, ""), ([begun, crash], True, ""),
-            ([alone], False, ""), ([begun, begun, alone], True, ""),
-            ([begun, crash, {"started": True}, alone], True, ""),
-            ([alone, crash], False, "failed"), ([begun, alone, crash, "Thread"], False, "failed"),
+            ([begun], False, ""), ([begun, started, begun], True, ""), ([begun, crash], True, ""),
+            ([begun, started], False, ""), ([begun, crash, started, ended], True, ""),
+            ([begun, started, ended, started, begun], True, ""), ([begun, ended, started, begun], False, ""),
+            ([alone], False, ""), ([alone, started, alone], True, ""), ([begun, crash, started, alone], True, ""),
+            ([alone, crash], False, "failed"), ([begun, crash, started, alone, crash, "Thread"], False, "failed"),
             ([begun, {"left": "a"}, crash], False, ""), ([begun, {"left": "b"}, crash], True, ""),
-            ([begun, crash, {"ended": True}], False, ""), ([begun, line, crash], False, ""),
-            ([line, begun, crash], True, ""), ([{**begun, "photo": []}, crash], False, ""),
-            ([{**begun, "alone": 1}, crash], False, "")]:
+            ([begun, crash, started, alone, {"left": "a"}], False, ""), ([begun, ended, crash], False, ""),
+            ([begun, line, crash], False, ""), ([line, begun, crash], True, ""),
+            ([{**begun, "photo": []}, crash], False, ""), ([{**begun, "alone": 1}, crash], False, "")]:
         texts = [line if isinstance(line, str) else json.dumps(line) for line in ({"key": "k"}, *lines)]
         (tmp_path / "results.jsonl").write_text("\n".join(texts))
         job = jobs.Job("a", None, path=path, stamp=stamp(path))
@@ -288,6 +290,47 @@ def pages_of(folder, names, *lines):
     return journal.pages
 
 
+def test_a_photo_that_cannot_be_used_overwrites_nothing(flags, tmp_path, monkeypatch, loaded):
+    photos, out = photos_in(tmp_path / "in", "b.png", "c.png"), tmp_path / "out"
+    (photos / "a.png").write_bytes(b"no picture")
+    assert reconstruct(flags, photos, out)[0] == 0
+    with monkeypatch.context() as patch:
+        def stopped(*_):
+            raise KeyboardInterrupt
+        patch.setattr("facegcn.reconstruction.reconstructor.Reconstructor._reconstructed", stopped)
+        assert reconstruct(flags, photos, out, "--set", "detail=false")[0] == 130
+    loaded.clear()
+    assert reconstruct(flags, photos, out, "--resume")[0] == 0 and loaded == []
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
+    assert reconstruct(flags, tmp_path / "bad", tmp_path / "none")[0] == 1
+    loaded.clear()
+    assert reconstruct(flags, tmp_path / "bad", tmp_path / "none", "--resume")[0] == 1 and loaded == []
+
+
+def test_an_orderly_end_suspects_nobody_and_acquits_nobody(flags, tmp_path, monkeypatch, capsys):
+    photos, out = photos_in(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    assert reconstruct(flags, photos, out)[0] == 0
+    os.remove(out / "a.npz")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+    for where in ("report_page.kept_faces", "reconstructor.Reconstructor._reconstructed"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"facegcn.reconstruction.{where}", stopped)
+            assert reconstruct(flags, photos, out, "--resume")[0] == 130
+    line = json.dumps({"begun": "a", "photo": stamp(str(photos / "a.png")), "alone": False})
+    with open(out / "results.jsonl", "a") as file:
+        file.write(f"{line}\nFatal Python error: Segmentation fault\n")
+    capsys.readouterr()
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("facegcn.reconstruction.reconstructor.Reconstructor._batches", stopped)
+            assert reconstruct(flags, photos, out, "--resume")[0] == 130
+        assert "1 photos were under way" in capsys.readouterr().out
+    assert reconstruct(flags, photos, out, "--resume")[1]["a"]["status"] == "ok"
+
+
 def test_a_page_is_believed_while_its_photos_are_what_it_shows(tmp_path):
     assert pages_of(tmp_path, "ab", "a", "b", ["a", "b"]) == [["a", "b"]]
     assert pages_of(tmp_path, "ab", "a", "b", ["a", "b"], "a") == [], "one was made anew"
@@ -312,11 +355,11 @@ def test_strangers_among_the_kept_rows_cost_nothing(flags, tmp_path):
     assert code == 0 and rows["a"]["status"] == "ok"
 
 
-def test_a_journal_that_cannot_be_read_is_named(flags, tmp_path, capsys):
+def test_a_journal_that_is_none_is_named(flags, tmp_path, capsys):
     photos, out = photos_in(tmp_path / "in", "a.png"), tmp_path / "out"
     (out / "results.jsonl").mkdir(parents=True)
     assert reconstruct(flags, photos, out)[0] == 2
-    assert "results.jsonl cannot be read" in capsys.readouterr().err
+    assert "results.jsonl is a folder" in capsys.readouterr().err
 
 
 def test_a_missing_package_may_come(tmp_path, monkeypatch):

@@ -117,9 +117,6 @@ def shown_part(image: np.ndarray) -> np.ndarray:
 def _decoded(path: str) -> Image.Image:
     """The decoded picture; every way in which a file fails becomes a PhotoError that names it."""
     data = _content(path)
-    if _is_heic(data) and "HEIF" not in _openers():
-        raise PhotoError(f"{path}: is a HEIC picture: pip install pillow-heif, or save it as JPEG",
-                         "unreadable") from ImportError("pillow_heif")
     try:
         with _damage_named(path):
             picture = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in _openers()])
@@ -129,6 +126,9 @@ def _decoded(path: str) -> Image.Image:
             picture.load()
             return picture
     except UnidentifiedImageError as error:
+        if _is_heic(data) and "HEIF" not in _openers():
+            raise PhotoError(f"{path}: is a HEIC picture: pip install pillow-heif, or save it as JPEG",
+                             "unreadable") from ImportError("pillow_heif")
         raise PhotoError(f"{path}: {_why_no_picture(data)}", "unreadable") from error
 
 

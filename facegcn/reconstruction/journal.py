@@ -12,6 +12,7 @@ the journal (``faulthandler``), so that it is told from a kill, and a photo that
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import faulthandler
@@ -96,6 +97,7 @@ class Journal:
         self._folder, self._path, self._lock = folder, os.path.join(folder, JOURNAL), threading.Lock()
         self._first: list[dict] | None = None  # lines of a journal that has not begun
         self._crashes: BinaryIO | None = None
+        self._mend = ""
         self.pages: list[list[str]] = []
         lines = self._former()
         same = bool(lines) and lines[0].get("key") == key
@@ -160,14 +162,14 @@ class Journal:
                 job.status, job.message, job.metrics = line["status"], line["message"], line["metrics"]
                 job.written = bool(line["files"])
         kept = {job.name for job in jobs if job.written}
-        beginnings, crashed = _under_way(lines)
+        suspects, deadly = _suspicions(lines)
         for job in jobs:
-            begun = [line for line in beginnings.get(job.name, ()) if line["photo"] == job.stamp]
-            if not job.status and crashed and begun and begun[-1]["alone"]:
+            photo = _photo(job.name, job.stamp)
+            if not job.status and photo in deadly:
                 job.status, job.message = "failed", _DEADLY
                 self.add(job)
             elif not job.status:
-                job.suspect = len(begun) > (0 if crashed else 1)
+                job.suspect = photo in suspects
         pages = {line["page"]: (at, line) for at, line in enumerate(lines) if _fits(line, _OF_PAGE)}
         for number in range(len(pages)):
             at, line = pages.get(number, (0, None))
@@ -193,9 +195,14 @@ class Journal:
         if not job.path:
             return
         there = [job.name + ending for ending in ENDINGS] if job.written else []
-        self._write({"name": job.name, "photo": job.stamp, "status": job.status, "message": job.message,
-                     "metrics": {name: float(value) if isinstance(value, np.generic) else value
-                                 for name, value in job.metrics.items()}, "files": self._sizes(there)})
+        line = {"name": job.name, "photo": job.stamp, "status": job.status, "message": job.message,
+                "metrics": {name: float(value) if isinstance(value, np.generic) else value
+                            for name, value in job.metrics.items()}, "files": self._sizes(there)}
+        with self._lock:
+            if not job.written and self._first is not None:  # nothing is overwritten yet
+                self._first.append(line)
+                return
+        self._write(line)
 
     def note_begun(self, job: Job) -> None:
         """Notes that a photo is about to be loaded."""
@@ -234,7 +241,12 @@ class Journal:
     def _write(self, line) -> None:
         with self._lock:
             self._begin()
-            append_line(self._path, json.dumps(line))
+            try:
+                append_line(self._path, self._mend + json.dumps(line))
+            except OSError:
+                self._mend = "\n"  # it may have been cut short
+                raise
+            self._mend = ""
 
 
 def _lines(path) -> Iterator[dict]:
@@ -264,19 +276,37 @@ def _last_of_each(lines) -> list[dict]:
     return list(found.values())
 
 
-def _under_way(lines) -> tuple[dict[str, list[dict]], bool]:
-    """The beginnings, by name, of photos that were neither done nor left since a run ended by itself; and whether the
-    last run crashed."""
-    found, crashed = {}, False
-    for line in lines:
-        crashed = "crash" in line or crashed and "started" not in line
+def _suspicions(lines) -> tuple[set, set]:
+    """Photos that may have ended a run, as ``_photo`` names them: those that come last, and those that surely did.
+
+    The first kind was under way at a crash, or at two ends that nobody announced, and not done or left since; the
+    second was alone at a crash.
+    """
+    under_way, deaths, suspects, deadly = {}, collections.Counter(), set(), set()
+    for line in (*lines, {"started": True}):
         if _fits(line, _OF_BEGINNING):
-            found.setdefault(line["begun"], []).append(line)
+            under_way[_photo(line["begun"], line["photo"])] = line["alone"]
+        elif "crash" in line:
+            suspects.update(under_way)
+            deadly.update(photo for photo, alone in under_way.items() if alone)
+            under_way = {}
+        elif "started" in line:
+            deaths.update(under_way.keys())
+            suspects.update(photo for photo in under_way if deaths[photo] > 1)
+            under_way = {}
         elif "ended" in line:
-            found, crashed = {}, False
+            under_way = {}
         elif isinstance(name := line.get("name", line.get("left")), str):
-            found.pop(name, None)
-    return found, crashed
+            for photo in {photo for photo in (*under_way, *deaths, *suspects) if photo[0] == name}:
+                under_way.pop(photo, None)
+                deaths.pop(photo, None)
+                suspects.discard(photo)
+                deadly.discard(photo)
+    return suspects, deadly
+
+
+def _photo(name, stamp) -> tuple[str, str]:
+    return name, json.dumps(stamp)
 
 
 def _fits(line, kinds) -> bool:

@@ -180,10 +180,9 @@ class Reconstructor:
             log.warning("%d of %d photos were written to %s before the end", sum(job.written for job in jobs),
                         len(jobs), self._output)
             raise
-        finally:
-            if self._journal is not None:
-                self._journal.note_end()
         rows = self._finish(jobs)
+        if self._journal is not None:
+            self._journal.begin()  # where nothing was overwritten
         self.overview.tidy()
         return rows
 

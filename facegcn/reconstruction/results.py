@@ -101,10 +101,14 @@ def prepare_output(folder: str, photos: str | None = None) -> None:
         photos: file or folder of the photos; None = packed ones.
 
     Raises:
-        UserError: it is the photos' own folder, cannot be made or written to, or its disk is full.
+        UserError: it is the photos' own folder, has a folder of the journal's name, cannot be made or written to, or
+            its disk is full.
     """
     if not folder:
         raise UserError("--output '' names no folder: give one, or leave the flag out")
+    if os.path.isdir(journal := os.path.join(folder, JOURNAL)):
+        raise UserError(f"{journal} is a folder, and a file of that name is to tell what was done: move it away, or "
+                        "give another --output")
     if photos is not None and os.path.exists(folder):
         own = photos if os.path.isdir(photos) else os.path.dirname(os.path.abspath(photos))
         if os.path.samefile(folder, own):
