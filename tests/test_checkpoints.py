@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import time
+import tracemalloc
 import types
 import weakref
 
@@ -193,6 +194,28 @@ def lines_of(state, first, steps, lines):
     data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat()
     log = callbacks.StatsLog(lambda **values: lines.append({**values, "seconds": 0}), "rec", 4, state)
     return model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0, shuffle=False, callbacks=[log]).history["total"]
+
+
+def kept_of(board, steps=200):
+    """Blocks of memory that a fit of so many steps keeps of the numbers that Keras makes of each one's terms."""
+    model = Counting()
+    model.compile()
+    data = tf.data.Dataset.from_tensors(np.zeros((1, 1), np.float32)).repeat()
+    model.fit(data, steps_per_epoch=2, verbose=0, shuffle=False, callbacks=[board])
+    numbers = tracemalloc.Filter(True, "*/keras/src/utils/python_utils.py")
+    tracemalloc.start()
+    try:
+        model.fit(data, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[board])
+        gc.collect()
+        found = tracemalloc.take_snapshot().filter_traces([numbers])
+    finally:
+        tracemalloc.stop()
+    return sum(line.count for line in found.statistics("filename"))
+
+
+def test_no_number_of_a_step_is_kept(tmp_path):
+    assert kept_of(callbacks.EpochBoard(str(tmp_path / "ours"), write_graph=False)) < 20
+    assert list((tmp_path / "ours").rglob("events*")), "the epochs' are written"
 
 
 def test_statistics_of_a_continued_epoch_are_those_of_a_whole_one():

@@ -31,7 +31,14 @@ from facegcn.networks.precision import compute_in
 from facegcn.photos.packed_file import damage_named
 from facegcn.photos.packed_photos import Examples, PackedPhotos, alternated, batches
 from facegcn.report import contact_sheet, overlay, to_uint8
-from facegcn.training.callbacks import Progress, SaveCheckpoints, ShowProgress, StatsLog, StopOnNonFinite
+from facegcn.training.callbacks import (
+    EpochBoard,
+    Progress,
+    SaveCheckpoints,
+    ShowProgress,
+    StatsLog,
+    StopOnNonFinite,
+)
 from facegcn.training.checkpoints import Checkpoints, TrainingState
 from facegcn.training.devices import ONE, WHOLE, Devices, Share, Trainer
 from facegcn.training.encoding import Encoding
@@ -300,7 +307,7 @@ def train_texture(trainer: TextureTrainer, config, run, packed: PackedPhotos, en
             callbacks += [Samples(run.file("samples"), *data.faces(), every),
                           SaveCheckpoints(checkpoints, trainer.stop, validated, run.file("texture.weights.h5"),
                                           trainer.network),
-                          keras.callbacks.TensorBoard(run.file("tensorboard"), write_graph=False)]
+                          EpochBoard(run.file("tensorboard"), write_graph=False)]
         else:
             callbacks.append(SaveCheckpoints(checkpoints, trainer.stop, validated))
         while state.epoch < config.epoch:
