@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from facegcn.assets.detail_prior import ensure_detail_prior
 from facegcn.assets.landmark_embedding import ensure_embedding
 from facegcn.assets.regressor_errors import ensure_regressor_errors
 from facegcn.assets.starting_weights import StartingWeights
@@ -411,4 +412,5 @@ def coefficient_fitter(config, face_model) -> CoefficientFitter | None:
     if not config.fit:
         return None
     morphable = ensure_embedding(config, face_model.morphable)
-    return CoefficientFitter(morphable, light_prior(morphable), ensure_regressor_errors(config, face_model))
+    return CoefficientFitter(morphable, light_prior(morphable), ensure_regressor_errors(config, face_model),
+                             ensure_detail_prior(config, morphable))

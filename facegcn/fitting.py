@@ -171,6 +171,7 @@ class CoefficientFitter:
         morphable: the MorphableModel; without ``embedding`` dense landmarks are of no use.
         light: prior of the light, ``photometric_fitting.LightPrior``.
         errors: of the regressor whose coefficients photos start from; None = not known, landmarks alone count.
+        details: prior of what albedos have beyond the basis, ``photometric_terms.DetailPrior``; None = nothing.
 
     Attributes:
         morphable, light: the same, the model with its ``embedding`` where it has one.
@@ -181,13 +182,13 @@ class CoefficientFitter:
         ValueError: the errors are of another model's unknowns.
     """
 
-    def __init__(self, morphable, light, errors: RegressorErrors | None = None):
+    def __init__(self, morphable, light, errors: RegressorErrors | None = None, details=None):
         self.morphable, self.light = morphable, light
         self._dense = morphable.embedding is not None
         targets = target_points(morphable)
         self._landmarks = LandmarkFitter(morphable, joined(dense_points(morphable), targets) if self._dense
                                          else targets)
-        self.colors = PhotometricFitter(morphable, light)
+        self.colors = PhotometricFitter(morphable, light, details)
         self._columns = parameter_columns(morphable)
         self._errors = errors
         if errors is not None:
@@ -199,7 +200,8 @@ class CoefficientFitter:
         self._skin = morphable.skin_index if morphable.skin_index.size else np.arange(morphable.vertex_count)
         embedding = vars(morphable.embedding).values() if self._dense else ()
         known = () if errors is None else (errors.bias, errors.covariance)
-        self.digest = files.digest(morphable.digest, *embedding, light.mean, light.precision, *known)
+        beyond = () if details is None else (details.mean, details.modes)
+        self.digest = files.digest(morphable.digest, *embedding, light.mean, light.precision, *known, *beyond)
 
     def __call__(self, rgba, coeff, targets, dense=None) -> CoefficientFit:
         """The fit of a batch; what a photo's fit is does not depend on the others.

@@ -130,8 +130,8 @@ class PersonFitter:
             if len(chosen) > 1:
                 together = self._together([said[b] for b in chosen], weights[chosen])
                 unknowns.update(zip(chosen, together))
-            return PersonFit(self._judged(pictures, coeff, unknowns, before.residual), used, weights, distances,
-                             reasons)
+            fit = self._judged(pictures, coeff, unknowns, before.residual, {b: weights[b] for b in chosen})
+            return PersonFit(fit, used, weights, distances, reasons)
 
     # ---------------------------------------------------------------- photos by themselves
     def _statement(self, picture, parameters, precision) -> _Statement | None:
@@ -278,15 +278,22 @@ class PersonFitter:
         return [(sums - difference * weight[:, None]) / (total - weight + UNSURE)[:, None]
                 for difference, weight in each]
 
-    def _judged(self, pictures, coeff, unknowns, residual) -> CoefficientFit:
-        """Coefficients, and how well they explain the photos."""
+    def _judged(self, pictures, coeff, unknowns, residual, weights) -> CoefficientFit:
+        """Coefficients, and how well they explain the photos; those of the person, whose weights are given by their
+        places, have one albedo."""
         unexplained, seen = np.ones(len(pictures)), np.zeros(len(pictures))
+
+        def photo(b, weight=1.0):
+            return unknowns[b], Layers(np.asarray(pictures[b], np.float32)), weight
+
+        albedo = self._colors.coarse_albedo(photo(b, weight) for b, weight in weights.items())
 
         def judge(b):
             if b in unknowns:
-                coeff[b, self._colors.columns] = unknowns[b]
-                layers = Layers(np.asarray(pictures[b], np.float32))
-                _, unexplained[b], shown, _ = self._colors.quality(unknowns[b], layers)
+                one = photo(b)
+                tex = albedo if b in weights else self._colors.coarse_albedo([one])
+                coeff[b] = self._colors.coefficients(unknowns[b], tex)
+                _, unexplained[b], shown, _ = self._colors.quality(*one[:2], tex)
                 seen[b] = self._fitter.skin_seen(shown[None])[0]
         map_images(judge, len(pictures))
         return CoefficientFit(coeff, residual, unexplained, seen)

@@ -3,11 +3,13 @@
 Landmarks say where a face's features are, within a few pixels, and nothing of its colour. Colours say the rest.
 Minimised over the unknowns u of ``photometric_terms`` is
 
-    sum_v w_v rho(|r_v| / noise) + (x - x_l)' P_l (x - x_l) + |tex|^2 + (gamma - g)' P_g (gamma - g)
+    sum_v w_v rho(|r_v| / noise) + (x - x_l)' P_l (x - x_l) + |tex|^2 + |d|^2 + 2 (gamma - g)' P_g (gamma - g)
 
 with what was known of shape and pose before (x_l, P_l: the posterior of the landmark fit, joined with the regressor's
-word) and the distribution of lights (g, P_g) as priors, so that each source weighs as much as it knows. rho is Geman
-and McClure's function (iteratively reweighted least squares): glasses, hands and hair that the model cannot explain
+word), what albedos have beyond their basis (d) and the distribution of lights (g, P_g) as priors, so that each source
+weighs as much as it knows. d keeps beards and brows from being taken for light or shape; the face that is found has
+the albedo of the basis alone, the best one in the light that was found. rho is Geman and McClure's function
+(iteratively reweighted least squares): glasses, hands and hair that the model cannot explain
 lose their weight. Neighbouring residuals err alike, so all of them together count as ``EVIDENCE`` independent ones;
 with more the fit believes shadows to be shape.
 
@@ -27,7 +29,7 @@ from facegcn import camera
 from facegcn.backends.row_gathers import map_images
 from facegcn.geometry import vertex_normals_numpy
 from facegcn.landmark_fitting import POSE_SIZE, LandmarkFit, parameter_columns, rotation
-from facegcn.photometric_terms import LIGHT_SIZE, ColorTerms, between_pixels, facing, harmonics, to_pixels
+from facegcn.photometric_terms import LIGHT_SIZE, ColorTerms, DetailPrior, between_pixels, facing, harmonics, to_pixels
 from facegcn.rasterizer import rasterize_numpy
 from facegcn.sampling import DEPTH_TOLERANCE
 from facegcn.surface_points import CROP_PIXELS
@@ -39,6 +41,8 @@ NOISE = 0.05  # of a colour, in [0, 1], standard deviation of a channel
 OWN = 2.0  # of the photo's own standard deviations, likewise, where that is more
 ROBUST = 3.0  # standard deviations at which a residual has a quarter of its weight: masks know most occluders
 EVIDENCE = 600.0  # vertices' worth of independent residuals that a face in full view is
+LIGHT_WEIGHT = 2.0  # of the light's prior: photos' lights are found better than with 1 or 4
+COARSE_ROUNDS = 3  # of reweighting, for the albedo of the basis alone
 _FULL_VIEW = 0.25  # mean of facing over those that take part where a face is seen in full; less of it is less evidence
 DAMPING = 1e-3  # share of the Hessian's diagonal
 _LEAST_FACING = 0.2  # cosine; flatter surfaces are smeared over a pixel
@@ -96,24 +100,25 @@ class PhotometricFitter:
     Args:
         morphable: a ``MorphableModel``.
         light: the prior of the light.
+        details: the prior of what albedos have beyond the model's basis; None = nothing.
         seed: of the choice of vertices.
 
     Attributes:
-        columns: (U,) places of the unknowns in a coefficient vector.
         unknowns: U.
         identity_size: the first so many are identity.
         split: cuts unknowns into parts, ``photometric_terms.ColorTerms.split``.
         shared: places among the unknowns of those that belong to the person, identity and albedo.
     """
 
-    def __init__(self, morphable, light: LightPrior, seed: int = 0):
+    def __init__(self, morphable, light: LightPrior, details: DetailPrior | None = None, seed: int = 0):
         self._morphable, self._light = morphable, light
         count = morphable.vertex_count
-        self._terms = ColorTerms(morphable, _participants(morphable, seed), SIZE)
+        self._terms = ColorTerms(morphable, _participants(morphable, seed), SIZE, details)
         parts = morphable.split(np.arange(morphable.coefficient_count))
-        self.columns = np.concatenate([parameter_columns(morphable), parts.tex, parts.gamma])
+        self._columns = parameter_columns(morphable), parts.tex, parts.gamma
         self.unknowns, self.identity_size, self.split = self._terms.unknowns, len(parts.id), self._terms.split
-        self.shared = np.flatnonzero(np.isin(self.columns, np.concatenate([parts.id, parts.tex])))
+        albedo = self._terms.shape_size + POSE_SIZE
+        self.shared = np.r_[:self.identity_size, albedo:albedo + self._terms.albedo_size]
         self._skin = np.zeros(count, bool)
         self._skin[morphable.skin_index if morphable.skin_index.size else slice(None)] = True
         self._centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0)
@@ -145,11 +150,13 @@ class PhotometricFitter:
             prior_mean, prior = self.prior(landmark_fit.parameters[b], landmark_fit.precision[b])
             layers = Layers(rgba[b])
             u = self.descend(layers, prior_mean, prior)
-            result.coefficients[b, self.columns] = prior_mean if u is None else u
-            if u is not None:
-                result.fitted[b] = True
-                (result.color_residual[b], result.unexplained[b], result.seen[b],
-                 result.explained[b]) = self.quality(u, layers)
+            if u is None:
+                result.coefficients[b] = self.coefficients(prior_mean)
+                return
+            tex = self.coarse_albedo([(u, layers, 1.0)])
+            result.fitted[b], result.coefficients[b] = True, self.coefficients(u, tex)
+            (result.color_residual[b], result.unexplained[b], result.seen[b],
+             result.explained[b]) = self.quality(u, layers, tex)
 
         map_images(fit_one, batch)
         return result
@@ -159,7 +166,7 @@ class PhotometricFitter:
         known, unknowns = len(parameters), self._terms.unknowns
         mean, whole = np.zeros(unknowns), np.eye(unknowns)
         mean[:known], mean[-LIGHT_SIZE:] = parameters, self._light.mean
-        whole[:known, :known], whole[-LIGHT_SIZE:, -LIGHT_SIZE:] = precision, self._light.precision
+        whole[:known, :known], whole[-LIGHT_SIZE:, -LIGHT_SIZE:] = precision, LIGHT_WEIGHT * self._light.precision
         return mean, whole
 
     def descend(self, layers, prior_mean, prior):
@@ -181,6 +188,48 @@ class PhotometricFitter:
             if not self.possible(u):
                 return None
         return u
+
+    def coarse_albedo(self, photos):
+        """The most likely albedo of the basis alone, in lights and at places that were found with its details.
+
+        Args:
+            photos: one or more of one person, one after the other: unknowns (U,), layers, weight.
+
+        Returns:
+            (Ka,) albedo coefficients; those among the first photo's unknowns where there are no details, or where all
+            photos show too little.
+        """
+        terms, tex, seen = self._terms, None, []
+        for u, layers, weight in photos:
+            if tex is None:
+                *_, own, _ = self.split(u)
+                tex = own[:terms.basis_size].copy()
+                if terms.albedo_size == terms.basis_size:
+                    return tex
+            place = terms.place(u)
+            rows, sampled = self._sampled(place, layers, BLURS[-1], self.visible(u))
+            if len(rows) >= _LEAST_SEEN:
+                shading, colors = terms.errors(u, place, rows, sampled[:, :3])[-1], sampled[:, :3]
+                seen.append((weight, place["facing"][rows], shading, colors, *terms.coarse(rows)))
+        for _ in range(COARSE_ROUNDS if seen else 0):
+            matrix, vector = np.eye(len(tex)), np.zeros(len(tex))
+            for share, towards, shading, colors, mean, basis in seen:
+                errors = (mean + basis @ tex.astype(np.float32)) * shading - colors
+                weights = share * np.repeat(_weights(errors, towards, len(terms.chosen)), 3)
+                lit = (basis * shading[..., None]).reshape(len(weights), -1)
+                matrix += (lit.T * weights) @ lit
+                vector += (lit.T * weights) @ (colors - mean * shading).ravel()
+            tex = np.linalg.solve(matrix, vector)
+        return tex
+
+    def coefficients(self, u, tex=None):
+        """Coefficients (K,) float32 of unknowns (U,): with albedo coefficients ``tex`` (Ka,), or their own."""
+        known, (*_, own, _) = self._terms.shape_size + POSE_SIZE, self.split(u)
+        found = np.zeros(self._morphable.coefficient_count, np.float32)
+        parameters, albedo, light = self._columns
+        found[parameters], found[light] = u[:known], u[-LIGHT_SIZE:]
+        found[albedo] = own[:self._terms.basis_size] if tex is None else tex
+        return found
 
     def equations(self, u, layers, blur, visible, beyond=None):
         """What the colours alone say around unknowns u.
@@ -264,14 +313,16 @@ class PhotometricFitter:
         surface = np.einsum("nc,nc->n", barycentrics[row, column], world[:, 2][triangles[np.maximum(drawn, 0)]])
         return inside & ((drawn < 0) | (surface - world[:, 2] < DEPTH_TOLERANCE))
 
-    def quality(self, u, layers):
-        """Robust deviation of a channel, unexplained share, seen (N,), explained (N,)."""
+    def quality(self, u, layers, tex=None):
+        """Robust deviation of a channel, unexplained share, seen (N,), explained (N,): of a face with the albedo
+        coefficients ``tex`` (Ka,), or its own."""
         world = self._world(u)
         normals = vertex_normals_numpy(world, self._morphable.triangles)
         towards = facing(world, normals)
         sampled = between_pixels(layers.blurred(BLURS[-1]), to_pixels(world, SIZE / 2))
         seen = self._visible(world) & (towards > _LEAST_FACING) & (sampled[:, -1] > _LEAST_MASK)
-        *_, tex, light = self.split(u)
+        *_, own, light = self.split(u)
+        tex = own[:self._terms.basis_size] if tex is None else tex
         albedo = self._albedo + (self._albedo_basis @ tex.astype(np.float32)).reshape(-1, 3)
         colors = np.clip(albedo * (harmonics(normals)[0] @ light.astype(np.float32).T), 0, 1)
         off = np.sqrt(((colors - sampled[:, :3]) ** 2).mean(axis=1))

@@ -8,11 +8,14 @@ Shape and pose move p_v over the photo and turn normal_v under the light. The se
 without it a fit bends the face until the colours match. Normals move with the shape as they do around the mean face
 (first order), and turn exactly with the head.
 
-The unknowns u are identity, expression, angles, translation (``landmark_fitting``), albedo coefficients, light.
-Letters: S vertices that take part, R of them seen, U unknowns, K of those shape, Ka albedo, H W pixels.
+The unknowns u are identity, expression, angles, translation (``landmark_fitting``), albedo coefficients, amounts of the
+details that the albedo has beyond its basis, light.
+Letters: N vertices, S take part, R of them seen, U unknowns, K of those shape, Ka albedo, D details, H W pixels.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
@@ -25,6 +28,21 @@ from facegcn.lighting import AMBIENT_OFFSET, HARMONICS, ORDER_FACTORS
 LIGHT_SIZE = 3 * HARMONICS
 _WHITE = 0.97  # a photo's channel from which on it may be clipped: a model that is brighter is not wrong there
 _LEAST_LENGTH = 1e-10  # of a normal before it is normalised
+
+
+@dataclass(frozen=True)
+class DetailPrior:
+    """Distribution of what people's albedo has beyond a model's basis: beards, brows, lips, lids, uneven skin.
+
+    Without it a fit takes the dark lower half of a bearded face for light from above.
+
+    Attributes:
+        mean: (N, 3) of the difference from the basis' albedo, in [-1, 1] of colours in [0, 1].
+        modes: (N, 3, D) its main directions, each as long as its standard deviation.
+    """
+
+    mean: np.ndarray
+    modes: np.ndarray
 
 
 def harmonics(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,12 +90,17 @@ class ColorTerms:
         morphable: a ``MorphableModel``.
         chosen: (S,) int vertices that take part.
         size: width of the square photo, pixels.
+        details: what the albedo has beyond its basis; None = nothing.
+
+    Attributes:
+        chosen: the same.
+        shape_size, basis_size, albedo_size: K, Ka, and Ka + D.
     """
 
-    def __init__(self, morphable, chosen: np.ndarray, size: float):
+    def __init__(self, morphable, chosen: np.ndarray, size: float, details: DetailPrior | None = None):
         self.chosen, self._half = chosen, size / 2.0
         self.shape_size = morphable.id_basis.shape[2] + morphable.exp_basis.shape[2]
-        self.albedo_size = morphable.albedo_basis.shape[2]
+        self.basis_size = morphable.albedo_basis.shape[2]
         ring, self._triangles, self._inner = _surroundings(morphable.triangles, chosen, morphable.vertex_count)
         centered = morphable.mean_shape - morphable.mean_shape.mean(axis=0, dtype=np.float64)
         self._mean = centered[ring].astype(np.float32)
@@ -85,8 +108,12 @@ class ColorTerms:
         # Side by side, so that one product per vertex serves both ways in which the shape shows
         self._moves = np.concatenate([self._basis[self._inner], _normal_slopes(
             self._mean.astype(np.float64), self._basis, self._triangles, self._inner)], axis=1)
-        self._albedo = morphable.mean_albedo[chosen] / np.float32(255)
+        self._bare = self._albedo = morphable.mean_albedo[chosen] / np.float32(255)
         self._albedo_basis = morphable.albedo_basis[chosen] / np.float32(255)
+        if details is not None:
+            self._albedo = self._bare + details.mean[chosen].astype(np.float32)
+            self._albedo_basis = np.concatenate([self._albedo_basis, details.modes[chosen]], axis=2, dtype=np.float32)
+        self.albedo_size = self._albedo_basis.shape[2]
 
     @property
     def unknowns(self) -> int:
@@ -94,7 +121,7 @@ class ColorTerms:
         return self.shape_size + POSE_SIZE + self.albedo_size + LIGHT_SIZE
 
     def split(self, u):
-        """Shape (K,), angles (3,), translation (3,), albedo (Ka,), light (3, 9) with the ambient offset."""
+        """Shape (K,), angles (3,), translation (3,), albedo (Ka + D,), light (3, 9) with the ambient offset."""
         stops = np.cumsum([self.shape_size, 3, 3, self.albedo_size])
         *parts, gamma = np.split(u, stops)
         light = gamma.reshape(3, HARMONICS).copy()
@@ -139,6 +166,10 @@ class ColorTerms:
             albedo = albedo + beyond[rows]
         shading = values @ light.astype(np.float32).T
         return albedo * shading - photo, albedo, values, slopes, shading
+
+    def coarse(self, rows):
+        """Of vertices (R,), the mean albedo (R, 3) in [0, 1] and its basis (R, 3, Ka), without details."""
+        return self._bare[rows], self._albedo_basis[rows, :, :self.basis_size]
 
     def linearised(self, u, place, rows, layers, beyond=None):
         """Residuals and their derivatives.

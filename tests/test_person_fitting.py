@@ -9,7 +9,7 @@ from facegcn.fitting import CoefficientFitter
 from facegcn.person_fitting import HABIT, PersonFitter
 from facegcn.surface_points import target_points
 from tests.faces import half_ellipsoid
-from tests.test_photometric_fitting import LIGHT, faces, photos, posed, shape_errors
+from tests.test_photometric_fitting import LIGHT, beard, faces, photos, posed, shape_errors
 
 COUNT = 4
 
@@ -67,6 +67,17 @@ def test_one_photo_gives_its_own_fit_and_equal_photos_count_once(model, fitter, 
     equal = PersonFitter(fitter)([rgba[0]] * 3, regressed(model, 3), np.stack([points[0]] * 3))
     assert equal.weights.sum() == pytest.approx(1.0, abs=1e-4)
     assert shape_errors(model, equal.fit.coefficients, single.coefficients).max() < 0.02  # decimetre; the mean is 0.2
+
+
+def test_with_details_a_person_has_one_albedo_and_another_keeps_their_own(model, people):
+    fitter = CoefficientFitter(model, LIGHT, details=beard(model))
+    (_, rgba, points), (_, other, others_points) = people[0], people[1]
+    found = PersonFitter(fitter)([*rgba[:3], other[0]], regressed(model, 4), np.stack([*points[:3], others_points[0]]))
+    np.testing.assert_array_equal(found.used, [True, True, True, False])
+    tex = model.split(found.fit.coefficients).tex
+    assert np.ptp(tex[:3], axis=0).max() == 0 and np.abs(tex[3] - tex[0]).max() > 0.1
+    single = fitter(other[:1], regressed(model, 1), others_points[:1]).coefficients
+    np.testing.assert_allclose(tex[3], model.split(single).tex[0], atol=1e-5)
 
 
 def test_another_person_is_named_and_changes_nothing(model, fitter, people):

@@ -8,7 +8,7 @@ import pytest
 from facegcn import camera, geometry, landmark_fitting, lighting, photometric_fitting, rasterizer, sampling
 from facegcn.landmark_fitting import LandmarkFitter, parameter_columns
 from facegcn.photometric_fitting import SIZE, LightPrior, PhotometricFitter
-from facegcn.photometric_terms import ColorTerms, between_pixels, facing, harmonics
+from facegcn.photometric_terms import ColorTerms, DetailPrior, between_pixels, facing, harmonics
 from facegcn.surface_points import target_points
 from tests.faces import half_ellipsoid
 
@@ -64,6 +64,21 @@ def pixel_errors(model, found, coeff, seen):
     """Mean distance, pixels, of seen vertices."""
     at = [camera.to_pixels(camera.project(posed(model, np.float32(one))), 224).numpy() for one in (found, coeff)]
     return (np.linalg.norm(at[0] - at[1], axis=2) * seen).sum(axis=1) / seen.sum(axis=1)
+
+
+def unknowns_of(model, coeff, details=()):
+    """Unknowns (U,) float64 of coefficients (K,) and amounts of details."""
+    parts = model.split(coeff)
+    return np.concatenate([parts.id, parts.exp, parts.angles, parts.translation, parts.tex, details,
+                           parts.gamma]).astype(np.float64)
+
+
+def beard(model):
+    """A prior of details whose only direction darkens the lower half of the face, and warms it a little."""
+    x, y, _ = model.mean_shape.T
+    low = 1 / (1 + np.exp(12 * (y - y.mean()) / np.ptp(y)))
+    return DetailPrior(np.zeros((len(y), 3), np.float32),
+                       (low[:, None] * (-0.2, -0.22, -0.24))[..., None].astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +214,7 @@ def test_what_a_photo_has_beyond_the_basis_is_found(model):
     """Skin that is 0.06 brighter than the model's, under a known light."""
     coeff, fitter = faces(model, 1), PhotometricFitter(model, LIGHT)
     brighter = dataclasses.replace(model, mean_albedo=model.mean_albedo + np.float32(0.06 * 255))
-    u, layers = coeff[0, fitter.columns].astype(np.float64), photometric_fitting.Layers(photos(brighter, coeff)[0])
+    u, layers = unknowns_of(model, coeff[0]), photometric_fitting.Layers(photos(brighter, coeff)[0])
     found, weights = fitter.beyond(u, layers, 1.0, fitter.visible(u))
     seen, place = np.flatnonzero(weights), fitter._terms.place(u)
     assert len(seen) > 200 and not found[weights == 0].any()
@@ -209,6 +224,87 @@ def test_what_a_photo_has_beyond_the_basis_is_found(model):
     wanted = light.clip(0).mean(axis=1) ** 2 * place["facing"][seen] / (
         1 + (errors ** 2).mean(axis=1) / (3.0 * 0.05) ** 2) ** 2
     np.testing.assert_allclose(weights[seen], wanted, rtol=1e-4)
+
+
+# ---------------------------------------------------------------- details beyond the basis
+def test_details_are_part_of_the_albedo_and_their_derivatives_right(model, rng):
+    chosen = np.arange(3, model.vertex_count, 7)
+    details = DetailPrior(rng.uniform(-0.1, 0.1, (model.vertex_count, 3)).astype(np.float32),
+                          rng.normal(0, 0.1, (model.vertex_count, 3, 2)).astype(np.float32))
+    bare, terms = ColorTerms(model, chosen, SIZE), ColorTerms(model, chosen, SIZE, details)
+    assert terms.unknowns == bare.unknowns + 2 and terms.albedo_size == terms.basis_size + 2
+    coeff, amounts = faces(model, 1)[0], (0.7, -1.2)
+    u, rows = unknowns_of(model, coeff, amounts), np.arange(0, len(chosen), 3)
+    place, layers = terms.place(u), np.zeros((len(rows), 9), np.float32)
+    plain = bare.errors(unknowns_of(model, coeff), place, rows, layers[:, :3])
+    found = terms.errors(u, place, rows, layers[:, :3])
+    wanted = plain[1] + details.mean[chosen[rows]] + details.modes[chosen[rows]] @ np.float32(amounts)
+    np.testing.assert_allclose(found[1], wanted, atol=1e-6)
+    np.testing.assert_allclose(terms.coarse(rows)[0] + terms.coarse(rows)[1] @ model.split(coeff).tex, plain[1],
+                               atol=1e-6)
+    _, jacobian = terms.linearised(u, place, rows, layers)
+    at = len(u) - 27 - 2
+    for k in range(2):
+        step = np.zeros(len(u))
+        step[at + k] = 1e-2
+        slope = (terms.errors(u + step, place, rows, layers[:, :3])[0]
+                 - terms.errors(u - step, place, rows, layers[:, :3])[0]) / 2e-2
+        np.testing.assert_allclose(jacobian[:, :, at + k], slope, atol=2e-5)
+
+
+def test_a_beard_is_not_taken_for_light(model):
+    """A dark lower half under plain light: without details the light comes from above, with them hardly."""
+    details, coeff = beard(model), faces(model, 4)
+    model.split(coeff).gamma[:] = LIGHT.mean
+    bearded = dataclasses.replace(model, mean_albedo=model.mean_albedo + 255 * details.modes[..., 0])
+    rgba, before = photos(bearded, coeff), landmarks(model, coeff)
+    off = []
+    for prior in (None, details):
+        found = PhotometricFitter(model, LIGHT, prior).fit(rgba, before)
+        assert found.fitted.all() and found.coefficients.shape == coeff.shape
+        off.append(np.abs(model.split(found.coefficients).gamma - LIGHT.mean).mean())
+    assert off[1] < 0.5 * off[0]
+
+
+def test_the_coarse_albedo_is_the_bases_best_in_the_found_light(model, rng):
+    """Against least squares over all channels at once, with the weights that the residuals then have."""
+    details, coeff = beard(model), faces(model, 2, seed=5)
+    parts = model.split(coeff)
+    parts.id[1], parts.tex[1] = parts.id[0], parts.tex[0]
+    bearded = dataclasses.replace(model, mean_albedo=model.mean_albedo + 255 * details.modes[..., 0])
+    fitter = PhotometricFitter(model, LIGHT, details)
+    photographed = [(unknowns_of(model, one, [1.0]), photometric_fitting.Layers(rgba), weight)
+                    for one, rgba, weight in zip(coeff, photos(bearded, coeff), (1.0, 0.4))]
+    found = fitter.coarse_albedo(iter(photographed))
+    left, right = [np.eye(len(found))], [np.zeros(len(found))]
+    for u, layers, weight in photographed:
+        place = fitter._terms.place(u)
+        rows, sampled = fitter._sampled(place, layers, 1.0, fitter.visible(u))
+        mean, basis = fitter._terms.coarse(rows)
+        light = fitter._terms.errors(u, place, rows, sampled[:, :3])[-1]
+        errors = (mean + basis @ np.float32(found)) * light - sampled[:, :3]
+        root = np.sqrt(weight * photometric_fitting._weights(errors, place["facing"][rows], len(fitter._terms.chosen)))
+        for channel in range(3):
+            left.append(basis[:, channel] * (light[:, channel] * root)[:, None])
+            right.append((sampled[:, channel] - mean[:, channel] * light[:, channel]) * root)
+    wanted = np.linalg.lstsq(np.concatenate(left), np.concatenate(right), rcond=None)[0]
+    np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())
+    assert np.abs(found - parts.tex[0]).max() > 0.3  # it is darker than the skin without its beard
+
+    own = unknowns_of(model, coeff[0], [1.0])
+    nothing = photometric_fitting.Layers(np.full((SIZE, SIZE, 4), -1.0, np.float32) * np.float32((1, 1, 1, 0)))
+    np.testing.assert_allclose(fitter.coarse_albedo([(own, nothing, 1.0)]), parts.tex[0])
+    np.testing.assert_array_equal(PhotometricFitter(model, LIGHT).coarse_albedo(
+        [(unknowns_of(model, coeff[0]), nothing, 1.0)]), parts.tex[0])
+
+
+def test_coefficients_of_unknowns_are_those_they_were_made_of(model):
+    fitter, coeff = PhotometricFitter(model, LIGHT, beard(model)), faces(model, 1)[0]
+    np.testing.assert_array_equal(fitter.coefficients(unknowns_of(model, coeff, [0.3])), coeff)
+    other = np.arange(len(model.split(coeff).tex))
+    found = fitter.coefficients(unknowns_of(model, coeff, [0.3]), other)
+    np.testing.assert_array_equal(model.split(found).tex, other)
+    np.testing.assert_array_equal(model.split(found).gamma, model.split(coeff).gamma)
 
 
 # ---------------------------------------------------------------- known faces

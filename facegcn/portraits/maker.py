@@ -110,10 +110,7 @@ class PortraitMaker:
         Raises:
             ValueError: index or picture is negative.
         """
-        rng = self._generator(index)
-        person = self._sampler.person(rng)
-        hair = portrait_scene.hair_color(rng)
-        albedo, beard = self._details.paint(self._basis_albedo(person["tex"]), hair, rng)
+        person, hair, _, albedo, beard = self._person(index)
         parts, rng = self._parts(index, picture, person)
         shape = self._shape(parts["id"], parts["exp"])
         marks = shape[self.morphable.landmarks]
@@ -128,6 +125,23 @@ class PortraitMaker:
         Args and raises: as ``make``.
         """
         return _joined(self._parts(index, picture, self._sampler.person(self._generator(index)))[0])
+
+    def albedo(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Albedo (N, 3) float32 of a person by the model's basis alone, and with every detail, levels in [0, 255].
+
+        Args and raises: as ``make``.
+        """
+        _, _, bare, painted, _ = self._person(index)
+        return bare, painted
+
+    def _person(self, index):
+        """What all pictures of a person share: coefficients by name, hair colour, albedo of the basis and with details,
+        fullness of the beard."""
+        rng = self._generator(index)
+        person = self._sampler.person(rng)
+        hair = portrait_scene.hair_color(rng)
+        bare = self._basis_albedo(person["tex"])
+        return person, hair, bare, *self._details.paint(bare, hair, rng)
 
     def _generator(self, index, picture=None):
         """The random numbers of a person's picture, or of what is common to all of them."""

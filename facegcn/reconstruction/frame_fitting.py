@@ -183,11 +183,7 @@ class FrameFitter:
 
     def _ordered(self, unknowns):
         """Unknowns (1, U) as coefficients (1, U) of the person's model, or None."""
-        if unknowns is None:
-            return None
-        coeff = np.empty_like(unknowns)
-        coeff[:, self._colors.columns] = unknowns
-        return coeff
+        return None if unknowns is None else self._colors.coefficients(unknowns[0])[None]
 
     def _deviation(self, rgba, dense) -> float:
         """What is left unexplained of a crop (S, S, 4) uint8 with dense landmarks (468, 3): robust standard deviation
