@@ -149,6 +149,7 @@ def _encodings(config, face_model, packed):
 
 def _save_as_start(config, run, face_model) -> None:
     """Writes the run's texture network as starting weights."""
+    from facegcn.assets.detail_prior import ensure_detail_prior
     from facegcn.assets.landmark_embedding import ensure_embedding
     from facegcn.assets.regressor_errors import ensure_regressor_errors
     from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
@@ -161,7 +162,8 @@ def _save_as_start(config, run, face_model) -> None:
         init_sampling(morphable.mean_shape, morphable.triangles, config.root_dir))
     save_starting_weights(run.file("texture_start.npz"), face_model.texture_network, morphable, hierarchy,
                           ensure_embedding(config, morphable).embedding,
-                          (digest(face_model.regressor), ensure_regressor_errors(config, face_model)))
+                          (digest(face_model.regressor), ensure_regressor_errors(config, face_model)),
+                          ensure_detail_prior(config, morphable))
 
 
 def _run_with_regressor(config, stage, morphable):

@@ -39,10 +39,20 @@ class DetailPrior:
     Attributes:
         mean: (N, 3) of the difference from the basis' albedo, in [-1, 1] of colours in [0, 1].
         modes: (N, 3, D) its main directions, each as long as its standard deviation.
+
+    Raises:
+        ValueError: the shapes do not fit, or something is not finite.
     """
 
     mean: np.ndarray
     modes: np.ndarray
+
+    def __post_init__(self):
+        if self.mean.ndim != 2 or self.modes.ndim != 3 or self.modes.shape[:2] != self.mean.shape:
+            raise ValueError(f"details need a mean (N, 3) and modes (N, 3, D), got {self.mean.shape} and "
+                             f"{self.modes.shape}")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.modes).all()):
+            raise ValueError("a prior of details is not finite")
 
 
 def harmonics(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 import main
 import model as networks
 from facegcn.assets import regressor_errors
+from facegcn.assets.detail_prior import ensure_detail_prior
 from facegcn.assets.landmark_embedding import ensure_embedding
 from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
 from facegcn.config import Config
@@ -17,6 +18,7 @@ from facegcn.files import read_npz, write_npz
 from facegcn.fitting import RegressorErrors
 from facegcn.morphable import MorphableModel
 from facegcn.networks.regressor import digest
+from facegcn.photometric_terms import DetailPrior
 from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
 from model import build_face_model, build_texture_network
@@ -37,6 +39,12 @@ def hierarchy():
     return generate_transform_matrices(model.mean_shape, model.triangles)
 
 
+def some_details(seed=7, count=2):
+    rng, vertices = np.random.default_rng(seed), plain_model().vertex_count
+    return DetailPrior(rng.normal(0, 0.1, (vertices, 3)).astype(np.float32),
+                       rng.normal(0, 0.1, (vertices, 3, count)).astype(np.float32))
+
+
 def random_network(hierarchy, **options):
     """A texture network with random weights everywhere, its last layer too."""
     rng = np.random.default_rng(2)
@@ -51,7 +59,8 @@ def saved(hierarchy, tmp_path_factory):
     """The file, its network and its embedding."""
     path = str(tmp_path_factory.mktemp("start") / "start.npz")
     network, embedding = random_network(hierarchy, refiner_channels=17), embedded(plain_model()).embedding
-    save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding, ("0123abcd", ERRORS))
+    save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding, ("0123abcd", ERRORS),
+                          some_details())
     return path, network, embedding
 
 
@@ -71,6 +80,8 @@ def test_weights_hierarchy_landmarks_and_errors_come_back(saved, hierarchy):
     assert start.regressor == "0123abcd" and isinstance(start.errors, RegressorErrors)
     for name, array in vars(ERRORS).items():
         np.testing.assert_allclose(getattr(start.errors, name), array, rtol=1e-6)
+    for name, array in vars(some_details()).items():
+        np.testing.assert_allclose(getattr(start.details, name), array, atol=2e-4)
     other = build_texture_network("resnet", from_arrays(start.hierarchy), EMBEDDING, residual=True, refiner_channels=17)
     given = shown(775)
     assert np.abs(other(given) - network(given)).max() > 0.1
@@ -145,6 +156,23 @@ def test_absent_and_damaged_files_are_named(saved, tmp_path):
         write_npz(str(path), {**arrays, "errors/covariance": covariance})
         with pytest.raises(UserError, match=r"cut.npz are damaged"):
             StartingWeights(str(path), plain_model())
+    vertices = plain_model().vertex_count
+    for mean, modes in ((np.zeros((3, 3)), np.zeros((3, 3, 1))), (np.zeros((vertices, 3)), np.zeros((vertices, 3))),
+                        (np.full((vertices, 3), np.nan), np.zeros((vertices, 3, 1)))):
+        write_npz(str(path), {**arrays, "details/mean": mean, "details/modes": modes})
+        with pytest.raises(UserError, match=r"cut.npz are damaged, or of another version: .*details"):
+            StartingWeights(str(path), plain_model())
+
+
+def test_weights_of_before_there_were_details_are_read(saved, tmp_path):
+    path = str(tmp_path / "before.npz")
+    write_npz(path, {name: array for name, array in read_npz(saved[0]).items() if not name.startswith("details/")})
+    assert StartingWeights(path, plain_model()).details is None
+    config = Config(root_dir=str(tmp_path), texture_start=path)
+    made = ensure_detail_prior(config, plain_model())  # then they are made, and kept
+    assert len(made.mean) == plain_model().vertex_count and list(tmp_path.glob("albedo-details-*.npz"))
+    theirs = ensure_detail_prior(Config(root_dir=str(tmp_path), texture_start=saved[0]), plain_model())
+    np.testing.assert_allclose(theirs.modes, some_details().modes, atol=2e-4)
 
 
 def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarchy, tmp_path):
@@ -153,7 +181,7 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarc
         network.weights[3].assign(tf.fill(network.weights[3].shape, np.float32(value)))
         with pytest.raises(UserError, match="was not written: network/.* is not finite in half precision"):
             save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedded(plain_model()).embedding,
-                                  ("0123abcd", ERRORS))
+                                  ("0123abcd", ERRORS), some_details())
     assert not list(tmp_path.iterdir())
     arrays = read_npz(saved[0])
     arrays[next(name for name in arrays if name.startswith("network/"))].flat[0] = np.inf

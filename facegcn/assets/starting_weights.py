@@ -1,5 +1,5 @@
-"""Starting weights of a texture network, with all that they go with: the mesh hierarchy, the landmarks' places and how
-far the regressor is off.
+"""Starting weights of a texture network, with all that they go with: the mesh hierarchy, the landmarks' places, how far
+the regressor is off, and what albedos have beyond the model's basis.
 
 A network's weights mean something on one template only. Its hierarchy is kept beside them, since decimation takes other
 vertices where coordinates differ in their last digit; and so is enough of the face model to tell whether another one is
@@ -18,6 +18,7 @@ from facegcn.files import finite_as_float32, read_npz, write_npz
 from facegcn.fitting import RegressorErrors
 from facegcn.mesh.hierarchy_format import check_hierarchy
 from facegcn.model_format import check_embedding
+from facegcn.photometric_terms import DetailPrior
 from facegcn.surface_points import LandmarkEmbedding
 
 _SHAPE_TOLERANCE = 0.01  # decimetre; half precision of a coordinate is exact to a tenth of that
@@ -39,6 +40,7 @@ class StartingWeights:
         embedding: the ``LandmarkEmbedding`` of the model.
         errors: ``fitting.RegressorErrors`` of the regressor whose ``networks.regressor.digest`` is ``regressor``.
         regressor: that digest.
+        details: ``photometric_terms.DetailPrior`` of the model; None where the file has none.
 
     Raises:
         UserError: the file is absent or broken, or is of another face model; says the cure.
@@ -54,8 +56,12 @@ class StartingWeights:
             self.embedding = LandmarkEmbedding(**landmarks)
             self.errors = RegressorErrors(**_under("errors/", arrays))
             self.regressor = str(arrays["regressor"])
+            details = _under("details/", arrays)
+            self.details = DetailPrior(**details) if details else None
             problem = _misfit(arrays, morphable)
             if not problem:
+                if self.details and self.details.mean.shape != morphable.mean_shape.shape:
+                    raise ValueError(f"details of {len(self.details.mean)} vertices, not {morphable.vertex_count}")
                 check_embedding({f"dense_{name}": array for name, array in landmarks.items()},
                                 len(morphable.triangles))
         except FileNotFoundError as error:
@@ -87,8 +93,8 @@ class StartingWeights:
 
 
 def save_starting_weights(path: str, network, morphable, hierarchy, embedding: LandmarkEmbedding,
-                          regressor: tuple[str, RegressorErrors]) -> None:
-    """Writes such a file, weights in half precision; whole or not at all.
+                          regressor: tuple[str, RegressorErrors], details: DetailPrior) -> None:
+    """Writes such a file, weights and details in half precision; whole or not at all.
 
     Args:
         path: the file.
@@ -98,6 +104,7 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
         embedding: the model's landmark embedding.
         regressor: digest of the regressor that the network was trained with (``networks.regressor.digest``), and its
             errors.
+        details: what the model's albedos have beyond its basis.
 
     Raises:
         UserError: a weight is not finite or too large.
@@ -105,6 +112,7 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
     """
     with np.errstate(over="ignore"):  # what is too large is infinite, and found below
         arrays = {f"network/{weight.path}": weight.numpy().astype(np.float16) for weight in network.weights}
+        arrays.update({f"details/{name}": array.astype(np.float16) for name, array in vars(details).items()})
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{path} was not written: {name} is not finite in half precision")
