@@ -149,8 +149,8 @@ def _encodings(config, face_model, packed):
 
 def _save_as_start(config, run, face_model) -> None:
     """Writes the run's texture network as starting weights."""
-    from facegcn.assets.detail_prior import ensure_detail_prior
     from facegcn.assets.landmark_embedding import ensure_embedding
+    from facegcn.assets.priors import ensure_priors
     from facegcn.assets.regressor_errors import ensure_regressor_errors
     from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
     from facegcn.networks.regressor import digest
@@ -163,7 +163,7 @@ def _save_as_start(config, run, face_model) -> None:
     save_starting_weights(run.file("texture_start.npz"), face_model.texture_network, morphable, hierarchy,
                           ensure_embedding(config, morphable).embedding,
                           (digest(face_model.regressor), ensure_regressor_errors(config, face_model)),
-                          ensure_detail_prior(config, morphable))
+                          ensure_priors(config, morphable))
 
 
 def _run_with_regressor(config, stage, morphable):

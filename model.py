@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from facegcn.assets.detail_prior import ensure_detail_prior
 from facegcn.assets.landmark_embedding import ensure_embedding
+from facegcn.assets.priors import ensure_priors
 from facegcn.assets.regressor_errors import ensure_regressor_errors
 from facegcn.assets.starting_weights import StartingWeights
 from facegcn.assets.tf1_checkpoint import WEIGHTS_FILE, imported_weights
@@ -27,7 +27,6 @@ from facegcn.networks.frozen import FrozenFaceNet
 from facegcn.networks.normalization import BatchNorm, ImageNorm
 from facegcn.networks.regressor import build_regressor, feature_count, load_weights
 from facegcn.networks.weight_decay import HalfSquares
-from facegcn.portraits.light_prior import light_prior
 from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays
 from utils import init_sampling
@@ -412,5 +411,5 @@ def coefficient_fitter(config, face_model) -> CoefficientFitter | None:
     if not config.fit:
         return None
     morphable = ensure_embedding(config, face_model.morphable)
-    return CoefficientFitter(morphable, light_prior(morphable), ensure_regressor_errors(config, face_model),
-                             ensure_detail_prior(config, morphable))
+    light, details = ensure_priors(config, morphable)
+    return CoefficientFitter(morphable, light, ensure_regressor_errors(config, face_model), details)

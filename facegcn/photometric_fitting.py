@@ -62,10 +62,20 @@ class LightPrior:
     Attributes:
         mean: (27,) lighting coefficients, channel by channel.
         precision: (27, 27) inverse of their covariance.
+
+    Raises:
+        ValueError: the shapes are others, or something is not finite.
     """
 
     mean: np.ndarray
     precision: np.ndarray
+
+    def __post_init__(self):
+        if self.mean.shape != (LIGHT_SIZE,) or self.precision.shape != (LIGHT_SIZE, LIGHT_SIZE):
+            raise ValueError(f"a light has {LIGHT_SIZE} coefficients, got a mean {self.mean.shape} and a precision "
+                             f"{self.precision.shape}")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.precision).all()):
+            raise ValueError("a prior of lights is not finite")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import tensorflow as tf
 import main
 import model as networks
 from facegcn.assets import regressor_errors
-from facegcn.assets.detail_prior import ensure_detail_prior
 from facegcn.assets.landmark_embedding import ensure_embedding
+from facegcn.assets.priors import ensure_priors
 from facegcn.assets.starting_weights import StartingWeights, save_starting_weights
 from facegcn.config import Config
 from facegcn.errors import UserError
@@ -18,6 +18,7 @@ from facegcn.files import read_npz, write_npz
 from facegcn.fitting import RegressorErrors
 from facegcn.morphable import MorphableModel
 from facegcn.networks.regressor import digest
+from facegcn.photometric_fitting import LightPrior
 from facegcn.photometric_terms import DetailPrior
 from facegcn.runs import RunFolder
 from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
@@ -39,9 +40,10 @@ def hierarchy():
     return generate_transform_matrices(model.mean_shape, model.triangles)
 
 
-def some_details(seed=7, count=2):
+def some_priors(seed=7, count=2):
     rng, vertices = np.random.default_rng(seed), plain_model().vertex_count
-    return DetailPrior(rng.normal(0, 0.1, (vertices, 3)).astype(np.float32),
+    return LightPrior(rng.normal(size=27), 3 * np.eye(27)), DetailPrior(
+        rng.normal(0, 0.1, (vertices, 3)).astype(np.float32),
                        rng.normal(0, 0.1, (vertices, 3, count)).astype(np.float32))
 
 
@@ -60,7 +62,7 @@ def saved(hierarchy, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("start") / "start.npz")
     network, embedding = random_network(hierarchy, refiner_channels=17), embedded(plain_model()).embedding
     save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedding, ("0123abcd", ERRORS),
-                          some_details())
+                          some_priors())
     return path, network, embedding
 
 
@@ -80,8 +82,9 @@ def test_weights_hierarchy_landmarks_and_errors_come_back(saved, hierarchy):
     assert start.regressor == "0123abcd" and isinstance(start.errors, RegressorErrors)
     for name, array in vars(ERRORS).items():
         np.testing.assert_allclose(getattr(start.errors, name), array, rtol=1e-6)
-    for name, array in vars(some_details()).items():
-        np.testing.assert_allclose(getattr(start.details, name), array, atol=2e-4)
+    for prior, wanted, rtol in zip(start.priors, some_priors(), (1e-6, 2e-3)):
+        for name, array in vars(wanted).items():
+            np.testing.assert_allclose(getattr(prior, name), array, rtol=rtol, atol=1e-6)
     other = build_texture_network("resnet", from_arrays(start.hierarchy), EMBEDDING, residual=True, refiner_channels=17)
     given = shown(775)
     assert np.abs(other(given) - network(given)).max() > 0.1
@@ -157,22 +160,26 @@ def test_absent_and_damaged_files_are_named(saved, tmp_path):
         with pytest.raises(UserError, match=r"cut.npz are damaged"):
             StartingWeights(str(path), plain_model())
     vertices = plain_model().vertex_count
-    for mean, modes in ((np.zeros((3, 3)), np.zeros((3, 3, 1))), (np.zeros((vertices, 3)), np.zeros((vertices, 3))),
-                        (np.full((vertices, 3), np.nan), np.zeros((vertices, 3, 1)))):
-        write_npz(str(path), {**arrays, "details/mean": mean, "details/modes": modes})
-        with pytest.raises(UserError, match=r"cut.npz are damaged, or of another version: .*details"):
+    for bad in ({"detail_mean": np.zeros((3, 3)), "detail_modes": np.zeros((3, 3, 1))},
+                {"detail_modes": np.zeros((vertices, 3))}, {"detail_mean": np.full((vertices, 3), np.nan)},
+                {"light_mean": np.zeros(9)}, {"light_precision": np.full((27, 27), np.inf)}):
+        write_npz(str(path), {**arrays, **{f"priors/{name}": array for name, array in bad.items()}})
+        with pytest.raises(UserError, match=r"cut.npz are damaged, or of another version: .*(details|light)"):
             StartingWeights(str(path), plain_model())
+    write_npz(str(path), {name: array for name, array in arrays.items() if name != "priors/light_mean"})
+    with pytest.raises(UserError, match=r"cut.npz are damaged, or of another version: 'light_mean'"):
+        StartingWeights(str(path), plain_model())
 
 
-def test_weights_of_before_there_were_details_are_read(saved, tmp_path):
+def test_weights_of_before_there_were_priors_are_read(saved, tmp_path):
     path = str(tmp_path / "before.npz")
-    write_npz(path, {name: array for name, array in read_npz(saved[0]).items() if not name.startswith("details/")})
-    assert StartingWeights(path, plain_model()).details is None
-    config = Config(root_dir=str(tmp_path), texture_start=path)
-    made = ensure_detail_prior(config, plain_model())  # then they are made, and kept
-    assert len(made.mean) == plain_model().vertex_count and list(tmp_path.glob("albedo-details-*.npz"))
-    theirs = ensure_detail_prior(Config(root_dir=str(tmp_path), texture_start=saved[0]), plain_model())
-    np.testing.assert_allclose(theirs.modes, some_details().modes, atol=2e-4)
+    write_npz(path, {name: array for name, array in read_npz(saved[0]).items() if not name.startswith("priors/")})
+    assert StartingWeights(path, plain_model()).priors is None
+    light, details = ensure_priors(Config(root_dir=str(tmp_path), texture_start=path), plain_model())  # made, and kept
+    assert len(details.mean) == plain_model().vertex_count and len(list(tmp_path.glob("priors-*.npz"))) == 1
+    theirs = ensure_priors(Config(root_dir=str(tmp_path), texture_start=saved[0]), plain_model())
+    np.testing.assert_allclose(theirs[0].mean, some_priors()[0].mean, rtol=1e-6)
+    assert np.abs(theirs[0].mean - light.mean).max() > 0.1
 
 
 def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarchy, tmp_path):
@@ -181,7 +188,7 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(saved, hierarc
         network.weights[3].assign(tf.fill(network.weights[3].shape, np.float32(value)))
         with pytest.raises(UserError, match="was not written: network/.* is not finite in half precision"):
             save_starting_weights(path, network, plain_model(), to_arrays(hierarchy), embedded(plain_model()).embedding,
-                                  ("0123abcd", ERRORS), some_details())
+                                  ("0123abcd", ERRORS), some_priors())
     assert not list(tmp_path.iterdir())
     arrays = read_npz(saved[0])
     arrays[next(name for name in arrays if name.startswith("network/"))].flat[0] = np.inf

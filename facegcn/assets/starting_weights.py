@@ -1,5 +1,5 @@
 """Starting weights of a texture network, with all that they go with: the mesh hierarchy, the landmarks' places, how far
-the regressor is off, and what albedos have beyond the model's basis.
+the regressor is off, and what a fit expects of lights and albedos.
 
 A network's weights mean something on one template only. Its hierarchy is kept beside them, since decimation takes other
 vertices where coordinates differ in their last digit; and so is enough of the face model to tell whether another one is
@@ -8,6 +8,7 @@ the same but for such rounding. Letters: N vertices, F triangles.
 
 from __future__ import annotations
 
+import functools
 import os
 
 import numpy as np
@@ -18,11 +19,13 @@ from facegcn.files import finite_as_float32, read_npz, write_npz
 from facegcn.fitting import RegressorErrors
 from facegcn.mesh.hierarchy_format import check_hierarchy
 from facegcn.model_format import check_embedding
+from facegcn.photometric_fitting import LightPrior
 from facegcn.photometric_terms import DetailPrior
 from facegcn.surface_points import LandmarkEmbedding
 
 _SHAPE_TOLERANCE = 0.01  # decimetre; half precision of a coordinate is exact to a tenth of that
 _SCALE_TOLERANCE = 0.02  # of a component's size
+PRIOR_NAMES = ("light_mean", "light_precision", "detail_mean", "detail_modes")
 _BASES = ("id_basis", "exp_basis", "albedo_basis")
 _CURE = ("convert the model again with the command's default options (no --albedo, --region or --subdivide), or go "
          "without the weights: --set texture_start= --set regressor_start=, in training and in tests alike")
@@ -40,7 +43,8 @@ class StartingWeights:
         embedding: the ``LandmarkEmbedding`` of the model.
         errors: ``fitting.RegressorErrors`` of the regressor whose ``networks.regressor.digest`` is ``regressor``.
         regressor: that digest.
-        details: ``photometric_terms.DetailPrior`` of the model; None where the file has none.
+        priors: ``photometric_fitting.LightPrior`` and ``photometric_terms.DetailPrior`` of the model; None where the
+            file has none.
 
     Raises:
         UserError: the file is absent or broken, or is of another face model; says the cure.
@@ -49,19 +53,19 @@ class StartingWeights:
     def __init__(self, path: str, morphable):
         self.path = os.path.join(PROJECT, path)
         try:
-            arrays = read_npz(self.path)
+            arrays = _read(self.path, os.stat(self.path).st_mtime_ns)
             self.hierarchy = _under("hierarchy/", arrays)
             check_hierarchy(self.hierarchy)
             landmarks = _under("landmarks/", arrays)
             self.embedding = LandmarkEmbedding(**landmarks)
             self.errors = RegressorErrors(**_under("errors/", arrays))
             self.regressor = str(arrays["regressor"])
-            details = _under("details/", arrays)
-            self.details = DetailPrior(**details) if details else None
+            priors = _under("priors/", arrays)
+            self.priors = split_priors(priors) if priors else None
             problem = _misfit(arrays, morphable)
             if not problem:
-                if self.details and self.details.mean.shape != morphable.mean_shape.shape:
-                    raise ValueError(f"details of {len(self.details.mean)} vertices, not {morphable.vertex_count}")
+                if self.priors and len(self.priors[1].mean) != morphable.vertex_count:
+                    raise ValueError(f"details of {len(self.priors[1].mean)} vertices, not {morphable.vertex_count}")
                 check_embedding({f"dense_{name}": array for name, array in landmarks.items()},
                                 len(morphable.triangles))
         except FileNotFoundError as error:
@@ -93,8 +97,8 @@ class StartingWeights:
 
 
 def save_starting_weights(path: str, network, morphable, hierarchy, embedding: LandmarkEmbedding,
-                          regressor: tuple[str, RegressorErrors], details: DetailPrior) -> None:
-    """Writes such a file, weights and details in half precision; whole or not at all.
+                          regressor: tuple[str, RegressorErrors], priors: tuple[LightPrior, DetailPrior]) -> None:
+    """Writes such a file, weights and albedo's details in half precision; whole or not at all.
 
     Args:
         path: the file.
@@ -104,7 +108,7 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
         embedding: the model's landmark embedding.
         regressor: digest of the regressor that the network was trained with (``networks.regressor.digest``), and its
             errors.
-        details: what the model's albedos have beyond its basis.
+        priors: what a fit expects of lights, and of the model's albedos beyond its basis.
 
     Raises:
         UserError: a weight is not finite or too large.
@@ -112,7 +116,8 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
     """
     with np.errstate(over="ignore"):  # what is too large is infinite, and found below
         arrays = {f"network/{weight.path}": weight.numpy().astype(np.float16) for weight in network.weights}
-        arrays.update({f"details/{name}": array.astype(np.float16) for name, array in vars(details).items()})
+        arrays.update({f"priors/{name}": array.astype(np.float16 if name.startswith("detail") else np.float32)
+                       for name, array in join_priors(*priors).items()})
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{path} was not written: {name} is not finite in half precision")
@@ -122,6 +127,28 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
     arrays.update({f"errors/{name}": _small(array) for name, array in vars(regressor[1]).items()})
     arrays.update({f"model/{name}": array for name, array in _fingerprint(morphable).items()})
     write_npz(path, arrays)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path, _changed):
+    """The file's arrays: one start needs them several times, and they are not changed."""
+    return read_npz(path)
+
+
+def join_priors(light: LightPrior, details: DetailPrior) -> dict[str, np.ndarray]:
+    """Arrays of ``PRIOR_NAMES`` that ``split_priors`` takes."""
+    return dict(zip(PRIOR_NAMES, (light.mean, light.precision, details.mean, details.modes)))
+
+
+def split_priors(arrays) -> tuple[LightPrior, DetailPrior]:
+    """The priors of arrays of ``join_priors``.
+
+    Raises:
+        KeyError: one is missing.
+        ValueError: they are no priors.
+    """
+    light_mean, light_precision, *details = (np.asarray(arrays[name]) for name in PRIOR_NAMES)
+    return LightPrior(light_mean.astype(np.float64), light_precision.astype(np.float64)), DetailPrior(*details)
 
 
 def _under(prefix, arrays):

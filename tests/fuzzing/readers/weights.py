@@ -10,6 +10,7 @@ from facegcn.assets.starting_weights import StartingWeights, save_starting_weigh
 from facegcn.fitting import RegressorErrors
 from facegcn.identity.torch_weights import fitting_arrays, load_converted, save_converted
 from facegcn.networks.regressor import load_weights
+from facegcn.photometric_fitting import LightPrior
 from facegcn.photometric_terms import DetailPrior
 from mesh_sampling import from_arrays, generate_transform_matrices, to_arrays
 from tests.faces import embedded, half_ellipsoid
@@ -50,7 +51,8 @@ class Reader(archives.ArchiveCases, attempts.Reader):
         errors = RegressorErrors(rng.normal(size=3).astype(np.float32), np.eye(3, dtype=np.float32))
         details = DetailPrior(*(rng.normal(0, 0.1, (self._model.vertex_count, *shape)).astype(np.float32)
                                 for shape in ((3,), (3, 2))))
-        save_starting_weights(path, network, self._model, hierarchy, self._model.embedding, ("0" * 12, errors), details)
+        save_starting_weights(path, network, self._model, hierarchy, self._model.embedding, ("0" * 12, errors),
+                              (LightPrior(rng.normal(size=27), np.eye(27)), details))
         starting = self._content(path)
         plain = archives.packed_arrays({weight.path: weight.value for weight in network.weights}, compressed=False)
         save_converted(path, "ir50", {"x.weight": rng.normal(size=(2, 2)).astype(np.float32)})
@@ -74,15 +76,15 @@ class Reader(archives.ArchiveCases, attempts.Reader):
         weights.load_into(network)
         hierarchy = from_arrays(weights.hierarchy)
         return [weight.value for weight in network.weights], weights.errors, weights.embedding, weights.regressor, \
-            to_arrays(hierarchy), weights.details
+            to_arrays(hierarchy), weights.priors
 
     def wrong(self, answer):
         if isinstance(answer, list):
             return _wrong_weights(answer)
         if isinstance(answer[0], str):
             return ""
-        values, errors, embedding, _, hierarchy, details = answer
-        if details is not None and details.modes.shape[:2] != (self._model.vertex_count, 3):
+        values, errors, embedding, _, hierarchy, priors = answer
+        if priors is not None and priors[1].modes.shape[:2] != (self._model.vertex_count, 3):
             return "details of other vertices"
         held = embedding.triangles >= 0
         if not (embedding.triangles.shape == embedding.noise.shape == (468,) and embedding.bias.shape == (468, 2)

@@ -1,13 +1,13 @@
-"""What made people's albedo has beyond the basis, as a prior."""
+"""What a fit expects of lights and albedos, from made portraits."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from facegcn.assets import detail_prior as module
-from facegcn.assets.detail_prior import SPREAD, detail_prior, ensure_detail_prior
+from facegcn.assets.priors import _SERIES, SPREAD, detail_prior, ensure_priors
 from facegcn.config import Config
+from facegcn.portraits.light_prior import light_prior
 from facegcn.portraits.maker import PortraitMaker, Stream
 from tests.plain_face import plain_face
 
@@ -41,7 +41,7 @@ def test_directions_are_the_principal_components(face):
     square = modes.T @ modes
     np.testing.assert_allclose(square, np.diag(np.diag(square)), atol=1e-3 * square.max())
     assert (np.diff(np.diag(square)) <= 0).all()
-    maker = PortraitMaker(face, seed=module._SERIES, stream=Stream.REGRESSOR)
+    maker = PortraitMaker(face, seed=_SERIES, stream=Stream.REGRESSOR)
     details = np.stack([np.subtract(*maker.albedo(k)[::-1]).ravel() for k in range(12)]) / 255.0
     np.testing.assert_allclose(prior.mean.ravel(), details.mean(axis=0), atol=1e-5)
     lengths = np.linalg.svd(details - details.mean(axis=0), compute_uv=False)[:4] / np.sqrt(12)
@@ -64,13 +64,15 @@ def test_the_same_model_gives_the_same_prior_and_no_more_directions_than_people(
         detail_prior(face, 1)
 
 
-def test_the_prior_is_kept_in_the_data_folder_and_made_anew_for_another_model(face, tmp_path, monkeypatch):
+def test_priors_are_kept_in_the_data_folder_and_made_anew_for_another_model(face, tmp_path, monkeypatch):
     config = Config(root_dir=str(tmp_path))
-    first = ensure_detail_prior(config, face)
-    assert len(list(tmp_path.glob("albedo-details-*.npz"))) == 1
-    monkeypatch.setattr("facegcn.assets.detail_prior.detail_prior", lambda _: pytest.fail("made again"))
-    np.testing.assert_array_equal(ensure_detail_prior(config, face).modes, first.modes)
+    light, details = ensure_priors(config, face)
+    assert len(list(tmp_path.glob("priors-*.npz"))) == 1
+    np.testing.assert_array_equal(light.precision, light_prior(face).precision)
+    monkeypatch.setattr("facegcn.assets.priors.detail_prior", lambda _: pytest.fail("made again"))
+    again = ensure_priors(config, face)
+    np.testing.assert_array_equal(again[0].precision, light.precision)
+    np.testing.assert_array_equal(again[1].modes, details.modes)
     monkeypatch.undo()
-    other = dataclasses.replace(face, mean_albedo=face.mean_albedo * np.float32(0.9))
-    ensure_detail_prior(config, other)
-    assert len(list(tmp_path.glob("albedo-details-*.npz"))) == 2
+    ensure_priors(config, dataclasses.replace(face, mean_albedo=face.mean_albedo * np.float32(0.9)))
+    assert len(list(tmp_path.glob("priors-*.npz"))) == 2

@@ -1,7 +1,8 @@
-"""What people's albedo has beyond a model's basis, as a prior of ``photometric_fitting``: learnt from made people.
+"""What a fit to colours expects: the light of photographs, and what people's albedo has beyond a model's basis.
 
-A basis of smooth skin knows no beards, brows, lipstick, dark rings or flushed cheeks. Made people have them
-(``portraits.details``), so the main directions of what is painted on them say where an albedo may differ from it.
+Both are learnt from made portraits (the light in ``portraits.light_prior``). A basis of smooth skin knows no beards,
+brows, lipstick, dark rings or flushed cheeks. Made people have them (``portraits.details``), so the main directions of
+what is painted on them say where an albedo may differ from the basis.
 Letters: C people, N vertices, D directions.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from facegcn import files
-from facegcn.assets.starting_weights import StartingWeights
+from facegcn.assets.starting_weights import PRIOR_NAMES, StartingWeights, join_priors, split_priors
 from facegcn.morphable import MorphableModel
+from facegcn.photometric_fitting import LightPrior
 from facegcn.photometric_terms import DetailPrior
+from facegcn.portraits.light_prior import light_prior
 from facegcn.portraits.maker import PortraitMaker, Stream
 
 COUNT = 1200  # people; with a third of them the directions are noisy, which costs heads from the side 0.07 dB
@@ -21,8 +24,8 @@ SPREAD = 1.5  # of the standard deviations of made people: real ones differ more
 _SERIES = 5_000_468  # seed of the people: nothing is measured on them
 
 
-def ensure_detail_prior(config, morphable: MorphableModel) -> DetailPrior:
-    """The prior of a model: that of the starting weights, else made on first use and kept in the data folder.
+def ensure_priors(config, morphable: MorphableModel) -> tuple[LightPrior, DetailPrior]:
+    """Both priors of a model: those of the starting weights, else made on first use and kept in the data folder.
 
     Args:
         config: gives the data folder and the starting weights.
@@ -32,13 +35,16 @@ def ensure_detail_prior(config, morphable: MorphableModel) -> DetailPrior:
         UserError: the starting weights do not fit.
     """
     if config.texture_start:
-        known = StartingWeights(config.texture_start, morphable).details
+        known = StartingWeights(config.texture_start, morphable).priors
         if known is not None:
             return known
-    key = files.digest(morphable.digest, COUNT, MODES, SPREAD, files.code_version("facegcn.assets.detail_prior"))
-    return DetailPrior(**files.kept_npz(
-        config.path(f"albedo-details-{key}.npz"), ["mean", "modes"], lambda: vars(detail_prior(morphable)),
-        f"what {COUNT} made people's albedo has beyond the basis, once (some seconds)"))
+    key = files.digest(morphable.digest, COUNT, MODES, SPREAD, files.code_version("facegcn.assets.priors"))
+
+    def make():
+        return join_priors(light_prior(morphable), detail_prior(morphable))
+
+    return split_priors(files.kept_npz(config.path(f"priors-{key}.npz"), PRIOR_NAMES, make, (
+        f"what the light of photographs and the albedo of {COUNT} made people are like, once (some seconds)")))
 
 
 def detail_prior(morphable: MorphableModel, count: int = COUNT, modes: int = MODES) -> DetailPrior:
