@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from facegcn.reconstruction import evaluation
 
@@ -63,6 +64,16 @@ def test_pixels_outside_the_mask_do_not_count_in_l1_and_psnr(pair):
     changed = np.where(mask[..., None], overlay, 0.0)
     before, after = (evaluation.image_metrics(o, photo, mask) for o in (overlay, changed))
     assert (before["l1"], before["psnr"]) == (after["l1"], after["psnr"])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (9, 40), (47, 3), (63, 63)])
+def test_structural_similarity_is_that_of_the_whole_picture(rng, corner):
+    photo = rng.random((64, 64, 3))
+    overlay, mask = np.clip(photo + rng.normal(0, 0.1, photo.shape), 0, 1), np.zeros((64, 64), bool)
+    mask[corner[0]:corner[0] + 20, corner[1]:corner[1] + 13] = True
+    whole = structural_similarity(overlay, photo, gaussian_weights=True, sigma=1.5, channel_axis=-1, data_range=1.0,
+                                  full=True)[1]
+    assert evaluation.image_metrics(overlay, photo, mask)["ssim"] == pytest.approx(whole[mask].mean(), abs=1e-12)
 
 
 def test_empty_mask_gives_nan_and_bad_input_is_refused(pair):
