@@ -316,6 +316,20 @@ def test_errors_are_measured_once_for_each_regressor_model_and_width(ask, monkey
     assert len(list(ask.folder.glob("regressor-errors-*.npz"))) == 7
 
 
+def test_small_models_need_fewer_portraits(ask, model, monkeypatch):
+    counts = []
+
+    def measure(_, count, *others):
+        counts.append(count)
+        return KNOWN
+
+    monkeypatch.setattr(regressor_errors, "COUNT", 2500)  # tests do with fewer
+    monkeypatch.setattr(regressor_errors, "measure_errors", measure)
+    ask()
+    ask(face=half_ellipsoid(19, 21, (120, 60, 3)))
+    assert counts == [16 * UNKNOWNS, 2500]
+
+
 def test_damaged_kept_errors_are_measured_anew_and_that_is_said(ask, caplog):
     ask()
     path, = ask.folder.glob("regressor-errors-*.npz")

@@ -21,7 +21,8 @@ from facegcn.networks.regressor import digest
 from facegcn.photos.packed_photos import to_network_range
 from facegcn.portraits.maker import PortraitMaker, Stream
 
-COUNT = 2500  # portraits: many times the unknowns, of which the covariance has the square
+COUNT = 2500  # portraits at most
+_EACH = 16  # portraits for each unknown: the covariance has the square of these in entries
 #: Share of the covariance that is taken as diagonal, there being few portraits for so many entries. More (0.6) makes
 #: held-out errors likelier, and faces worse: what matters is which errors go together.
 _SHRINKAGE = 0.1
@@ -47,12 +48,13 @@ def ensure_regressor_errors(config, face_model) -> RegressorErrors:
         if start.regressor == own:
             return start.errors
     width = face_model.image_size if config.regressor == "frozen" else config.regressor_pixels
-    key = files.digest(face_model.morphable.digest, own, face_model.image_size, width, COUNT,
+    count = min(COUNT, _EACH * len(parameter_columns(face_model.morphable)))
+    key = files.digest(face_model.morphable.digest, own, face_model.image_size, width, count,
                        files.code_version("facegcn.assets.regressor_errors"))
     arrays = files.kept_npz(
         config.path(f"regressor-errors-{key}.npz"), ["bias", "covariance"],
-        lambda: vars(measure_errors(face_model, COUNT, config.workers, width)),
-        f"the regressor's errors, measured once on {COUNT} made portraits (half a minute)")
+        lambda: vars(measure_errors(face_model, count, config.workers, width)),
+        f"the regressor's errors, measured once on {count:,} made portraits (half a minute)")
     return RegressorErrors(**arrays)
 
 
