@@ -302,4 +302,4 @@ class PersonFitter:
 def _distances(values, mean: bool = False) -> np.ndarray:
     """Squared distances (B, B) of rows (B, C); their mean over C where asked."""
     squares = ((values[:, None] - values[None]) ** 2)
-    return squares.mean(axis=-1) if mean else squares.sum(axis=-1)
+    return squares.sum(axis=-1) / (max(values.shape[1], 1) if mean else 1)

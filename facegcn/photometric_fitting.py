@@ -27,9 +27,19 @@ import numpy as np
 
 from facegcn import camera
 from facegcn.backends.row_gathers import map_images
+from facegcn.files import finite_as_float32
 from facegcn.geometry import vertex_normals_numpy
 from facegcn.landmark_fitting import POSE_SIZE, LandmarkFit, parameter_columns, rotation
-from facegcn.photometric_terms import LIGHT_SIZE, ColorTerms, DetailPrior, between_pixels, facing, harmonics, to_pixels
+from facegcn.photometric_terms import (
+    LIGHT_SIZE,
+    ColorTerms,
+    DetailPrior,
+    between_pixels,
+    facing,
+    harmonics,
+    overexposed,
+    to_pixels,
+)
 from facegcn.rasterizer import rasterize_numpy
 from facegcn.sampling import DEPTH_TOLERANCE
 from facegcn.surface_points import CROP_PIXELS
@@ -64,7 +74,7 @@ class LightPrior:
         precision: (27, 27) inverse of their covariance.
 
     Raises:
-        ValueError: the shapes are others, or something is not finite.
+        ValueError: the shapes are others, something is not finite, or the precision is none.
     """
 
     mean: np.ndarray
@@ -74,8 +84,11 @@ class LightPrior:
         if self.mean.shape != (LIGHT_SIZE,) or self.precision.shape != (LIGHT_SIZE, LIGHT_SIZE):
             raise ValueError(f"a light has {LIGHT_SIZE} coefficients, got a mean {self.mean.shape} and a precision "
                              f"{self.precision.shape}")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.precision).all()):
+        if not (finite_as_float32(self.mean) and finite_as_float32(self.precision)):
             raise ValueError("a prior of lights is not finite")
+        if not np.allclose(self.precision, self.precision.T, rtol=1e-3, atol=1e-3 * np.abs(self.precision).max()) \
+                or np.linalg.eigvalsh(self.precision.astype(np.float64)).min() <= 0:
+            raise ValueError("the precision of a prior of lights is not symmetric and positive definite")
 
 
 @dataclass(frozen=True)
@@ -214,18 +227,20 @@ class PhotometricFitter:
             if tex is None:
                 *_, own, _ = self.split(u)
                 tex = own[:terms.basis_size].copy()
-                if terms.albedo_size == terms.basis_size:
+                if terms.details is None:
                     return tex
             place = terms.place(u)
             rows, sampled = self._sampled(place, layers, BLURS[-1], self.visible(u))
             if len(rows) >= _LEAST_SEEN:
                 shading, colors = terms.errors(u, place, rows, sampled[:, :3])[-1], sampled[:, :3]
-                seen.append((weight, place["facing"][rows], shading, colors, *terms.coarse(rows)))
+                seen.append((weight, place["facing"][rows], shading, colors, rows))
         for _ in range(COARSE_ROUNDS if seen else 0):
             matrix, vector = np.eye(len(tex)), np.zeros(len(tex))
-            for share, towards, shading, colors, mean, basis in seen:
+            for share, towards, shading, colors, rows in seen:
+                mean, basis = terms.coarse(rows)
                 errors = (mean + basis @ tex.astype(np.float32)) * shading - colors
-                weights = share * np.repeat(_weights(errors, towards, len(terms.chosen)), 3)
+                known = ~overexposed(colors, errors)
+                weights = share * np.repeat(_weights(errors * known, towards, len(terms.chosen)), 3) * known.ravel()
                 lit = (basis * shading[..., None]).reshape(len(weights), -1)
                 matrix += (lit.T * weights) @ lit
                 vector += (lit.T * weights) @ (colors - mean * shading).ravel()

@@ -2,7 +2,7 @@
 
 At vertex v, which the camera sees at pixel p, a residual of three channels is
 
-    r_v = albedo_v(tex) * light(normal_v, gamma) - photo(p_v)
+    r_v = albedo_v(tex, d) * light(normal_v, gamma) - photo(p_v)
 
 Shape and pose move p_v over the photo and turn normal_v under the light. The second is what shading knows of a shape;
 without it a fit bends the face until the colours match. Normals move with the shape as they do around the mean face
@@ -22,12 +22,14 @@ import scipy.sparse
 
 from facegcn import camera
 from facegcn.backends import kernels
+from facegcn.files import finite_as_float32
 from facegcn.landmark_fitting import POSE_SIZE, rotation
 from facegcn.lighting import AMBIENT_OFFSET, HARMONICS, ORDER_FACTORS
 
 LIGHT_SIZE = 3 * HARMONICS
 _WHITE = 0.97  # a photo's channel from which on it may be clipped: a model that is brighter is not wrong there
 _LEAST_LENGTH = 1e-10  # of a normal before it is normalised
+_MOST_DETAILS = 256
 
 
 @dataclass(frozen=True)
@@ -38,20 +40,21 @@ class DetailPrior:
 
     Attributes:
         mean: (N, 3) of the difference from the basis' albedo, in [-1, 1] of colours in [0, 1].
-        modes: (N, 3, D) its main directions, each as long as its standard deviation.
+        modes: (N, 3, D) its main directions, each as long as the standard deviation that is expected along it.
 
     Raises:
-        ValueError: the shapes do not fit, or something is not finite.
+        ValueError: the shapes do not fit, there are more than ``_MOST_DETAILS``, or something is not finite.
     """
 
     mean: np.ndarray
     modes: np.ndarray
 
     def __post_init__(self):
-        if self.mean.ndim != 2 or self.modes.ndim != 3 or self.modes.shape[:2] != self.mean.shape:
-            raise ValueError(f"details need a mean (N, 3) and modes (N, 3, D), got {self.mean.shape} and "
-                             f"{self.modes.shape}")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.modes).all()):
+        if self.mean.shape[1:] != (3,) or self.modes.ndim != 3 or self.modes.shape[:2] != self.mean.shape \
+                or self.modes.shape[2] > _MOST_DETAILS:
+            raise ValueError(f"details need a mean (N, 3) and modes (N, 3, D), D up to {_MOST_DETAILS}, got "
+                             f"{self.mean.shape} and {self.modes.shape}")
+        if not (finite_as_float32(self.mean) and finite_as_float32(self.modes)):
             raise ValueError("a prior of details is not finite")
 
 
@@ -103,12 +106,12 @@ class ColorTerms:
         details: what the albedo has beyond its basis; None = nothing.
 
     Attributes:
-        chosen: the same.
+        chosen, details: the same.
         shape_size, basis_size, albedo_size: K, Ka, and Ka + D.
     """
 
     def __init__(self, morphable, chosen: np.ndarray, size: float, details: DetailPrior | None = None):
-        self.chosen, self._half = chosen, size / 2.0
+        self.chosen, self.details, self._half = chosen, details, size / 2.0
         self.shape_size = morphable.id_basis.shape[2] + morphable.exp_basis.shape[2]
         self.basis_size = morphable.albedo_basis.shape[2]
         ring, self._triangles, self._inner = _surroundings(morphable.triangles, chosen, morphable.vertex_count)
@@ -213,9 +216,14 @@ class ColorTerms:
         for channel in range(3):
             start = lit + channel * HARMONICS
             jacobian[:, channel, start:start + HARMONICS] = albedo[:, channel, None] * values
-        open_end = (layers[:, :3] > _WHITE) & (errors > 0)
+        open_end = overexposed(layers[:, :3], errors)
         errors[open_end], jacobian[open_end] = 0.0, 0.0
         return errors, jacobian
+
+
+def overexposed(colors, errors):
+    """Which channels (R, 3) of a photo say only that the face is no darker: they may be clipped, and it is brighter."""
+    return (colors > _WHITE) & (errors > 0)
 
 
 # ---------------------------------------------------------------- geometry of one face

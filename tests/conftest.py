@@ -106,11 +106,13 @@ def _disk_is_not_waited_for():
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_portraits_measure_a_regressor():
-    """Test mode measures each new regressor once, on 2,500 made portraits: half a minute, and regressors that tests
-    make anew are new each time. A covariance of a small model needs no more than these."""
-    from facegcn.assets import regressor_errors
+    """Test mode measures each new regressor once, on up to 2,500 made portraits: half a minute, and regressors that
+    tests make anew are new each time. A covariance of a small model needs no more than these. The priors of a fit need
+    1,200 made people, some seconds."""
+    from facegcn.assets import priors, regressor_errors
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regressor_errors, "COUNT", 64)
+        patch.setattr(priors, "COUNT", 64)
         yield
 
 

@@ -11,6 +11,7 @@ from facegcn.errors import UserError
 from facegcn.landmark_fitting import parameter_columns
 from facegcn.landmarks import DENSE_COUNT, landmark_targets
 from facegcn.networks.regressor import build_regressor, load_weights, save_weights
+from facegcn.photometric_terms import DetailPrior
 from model import FaceModel
 from tests.faces import embedded, half_ellipsoid
 from tests.test_photometric_fitting import LIGHT, faces, photos, posed, shape_errors
@@ -259,6 +260,9 @@ def test_the_digest_tells_fitters_apart(dense_model):
     models = [(dense_model, LIGHT), (dense_model, other_light), (half_ellipsoid(33, 41), LIGHT),
               (dataclasses.replace(dense_model, embedding=wider), LIGHT), (half_ellipsoid(33, 43), LIGHT)]
     digests = [fitting.CoefficientFitter(*model).digest for model in models]
+    details = DetailPrior(np.zeros((dense_model.vertex_count, 3)), np.ones((dense_model.vertex_count, 3, 1)))
+    for prior in (details, dataclasses.replace(details, modes=2 * details.modes)):
+        digests.append(fitting.CoefficientFitter(dense_model, LIGHT, details=prior).digest)
     assert len(set(digests)) == len(digests)
     assert fitting.CoefficientFitter(embedded(half_ellipsoid(33, 41)), LIGHT).digest == digests[0]
 

@@ -80,6 +80,31 @@ def test_with_details_a_person_has_one_albedo_and_another_keeps_their_own(model,
     np.testing.assert_allclose(tex[3], model.split(single).tex[0], atol=1e-5)
 
 
+def test_the_person_has_the_coarse_albedo_of_all_photos_by_their_weights(model, people, monkeypatch):
+    fitter, heard = CoefficientFitter(model, LIGHT, details=beard(model)), []
+    usual = fitter.colors.coarse_albedo
+
+    def listen(photos):
+        photos = list(photos)
+        heard.append([weight for *_, weight in photos])
+        return usual(photos) + 0.5  # so that it shows in the result
+
+    _, rgba, points = people[2]
+    plain = PersonFitter(fitter)(list(rgba), regressed(model, COUNT), points)
+    monkeypatch.setattr(fitter.colors, "coarse_albedo", listen)
+    found = PersonFitter(fitter)(list(rgba), regressed(model, COUNT), points)
+    np.testing.assert_allclose(heard, [found.weights])
+    np.testing.assert_allclose(model.split(found.fit.coefficients).tex, model.split(plain.fit.coefficients).tex + 0.5,
+                               atol=1e-5)
+
+
+def test_a_model_without_expressions(people):
+    model = half_ellipsoid(33, 41, (6, 0, 5))
+    coeff, rgba, points = pictures_of(model, 3, 2)
+    found = PersonFitter(CoefficientFitter(model, LIGHT))(list(rgba), regressed(model, 2), points)
+    assert found.used.all() and np.isfinite(found.fit.coefficients).all()
+
+
 def test_another_person_is_named_and_changes_nothing(model, fitter, people):
     (_, rgba, points), (_, other, others_points) = people[0], people[1]
     alone = PersonFitter(fitter)(list(rgba), regressed(model, COUNT), points)

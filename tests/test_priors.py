@@ -69,7 +69,7 @@ def test_priors_are_kept_in_the_data_folder_and_made_anew_for_another_model(face
     light, details = ensure_priors(config, face)
     assert len(list(tmp_path.glob("priors-*.npz"))) == 1
     np.testing.assert_array_equal(light.precision, light_prior(face).precision)
-    monkeypatch.setattr("facegcn.assets.priors.detail_prior", lambda _: pytest.fail("made again"))
+    monkeypatch.setattr("facegcn.assets.priors.detail_prior", lambda *_: pytest.fail("made again"))
     again = ensure_priors(config, face)
     np.testing.assert_array_equal(again[0].precision, light.precision)
     np.testing.assert_array_equal(again[1].modes, details.modes)

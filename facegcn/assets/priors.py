@@ -41,7 +41,7 @@ def ensure_priors(config, morphable: MorphableModel) -> tuple[LightPrior, Detail
     key = files.digest(morphable.digest, COUNT, MODES, SPREAD, files.code_version("facegcn.assets.priors"))
 
     def make():
-        return join_priors(light_prior(morphable), detail_prior(morphable))
+        return join_priors(light_prior(morphable), detail_prior(morphable, COUNT, MODES))
 
     return split_priors(files.kept_npz(config.path(f"priors-{key}.npz"), PRIOR_NAMES, make, (
         f"what the light of photographs and the albedo of {COUNT} made people are like, once (some seconds)")))
@@ -61,7 +61,11 @@ def detail_prior(morphable: MorphableModel, count: int = COUNT, modes: int = MOD
     if count < 2:
         raise ValueError(f"count must be 2 or more, got {count}")
     maker = PortraitMaker(morphable, seed=_SERIES, stream=Stream.REGRESSOR)
-    details = np.stack([np.subtract(*maker.albedo(index)[::-1]).ravel() for index in range(count)]) / np.float32(255)
+    details = np.empty((count, 3 * morphable.vertex_count), np.float32)
+    for row, index in zip(details, range(count)):
+        bare, painted = maker.albedo(index)
+        np.subtract(painted.ravel(), bare.ravel(), out=row)
+    details /= np.float32(255)
     mean = details.mean(axis=0)
     details -= mean
     # People are fewer than vertices: the directions follow from their (C, C) products.

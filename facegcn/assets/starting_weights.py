@@ -53,7 +53,8 @@ class StartingWeights:
     def __init__(self, path: str, morphable):
         self.path = os.path.join(PROJECT, path)
         try:
-            arrays = _read(self.path, os.stat(self.path).st_mtime_ns)
+            file = os.stat(self.path)
+            arrays = _read(self.path, (file.st_mtime_ns, file.st_size, file.st_ino))
             self.hierarchy = _under("hierarchy/", arrays)
             check_hierarchy(self.hierarchy)
             landmarks = _under("landmarks/", arrays)
@@ -120,7 +121,8 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
                        for name, array in join_priors(*priors).items()})
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{path} was not written: {name} is not finite in half precision")
+            raise UserError(f"{path} was not written: {name} is not finite in "
+                            f"{'half' if array.dtype == np.float16 else 'single'} precision")
     arrays.update({f"hierarchy/{name}": _small(array) for name, array in hierarchy.items()})
     arrays.update({f"landmarks/{name}": _small(array) for name, array in vars(embedding).items()})
     arrays["regressor"] = np.array(regressor[0])
@@ -130,7 +132,7 @@ def save_starting_weights(path: str, network, morphable, hierarchy, embedding: L
 
 
 @functools.lru_cache(maxsize=1)
-def _read(path, _changed):
+def _read(path, _state):
     """The file's arrays: one start needs them several times, and they are not changed."""
     return read_npz(path)
 

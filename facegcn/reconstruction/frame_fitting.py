@@ -18,7 +18,7 @@ import numpy as np
 from facegcn.errors import PhotoError
 from facegcn.landmark_fitting import POSE_SIZE, LandmarkFitter, rotation
 from facegcn.lighting import AMBIENT_OFFSET, HARMONICS
-from facegcn.photometric_fitting import DAMPING, Layers, LightPrior, PhotometricFitter
+from facegcn.photometric_fitting import DAMPING, LIGHT_WEIGHT, Layers, LightPrior, PhotometricFitter
 from facegcn.photometric_terms import LIGHT_SIZE, harmonics
 from facegcn.photos.alignment import alignment_transform
 from facegcn.photos.warping import transform_points, warp
@@ -100,7 +100,7 @@ class FrameFitter:
         self._five, self._camera = fitter.morphable.five_points, camera
         self._landmarks = LandmarkFitter(model, dense_points(model))
         gamma = np.median(fitter.morphable.split(person.coeff).gamma, axis=0).astype(np.float64)
-        self._colors = PhotometricFitter(model, LightPrior(gamma, fitter.light.precision))
+        self._colors = PhotometricFitter(model, LightPrior(gamma, fitter.light.precision / LIGHT_WEIGHT))
         self._last = None
         own = [self._deviation(photo.rgba, photo.dense) for photo in person.photos]
         self._usual = max(float(np.median(own)), _LEAST_DEVIATION)

@@ -298,7 +298,9 @@ _PHOTOMETRIC_TERMS = _of(
     ("slope by albedo", "term", "self._albedo_basis[rows] * shading[:, :, None]", "self._albedo_basis[rows]"),
     ("slope by light", "sign", "HARMONICS] = albedo[:, channel, None] * values",
      "HARMONICS] = -albedo[:, channel, None] * values"),
-    ("overexposed", "sign", "(layers[:, :3] > _WHITE) & (errors > 0)", "(layers[:, :3] > _WHITE) & (errors < 0)"),
+    ("overexposed", "sign", "(colors > _WHITE) & (errors > 0)", "(colors > _WHITE) & (errors < 0)"),
+    ("details' mean", "sign", "self._bare + details.mean", "self._bare - details.mean"),
+    ("coarse basis", "term", "self._albedo_basis[rows, :, :self.basis_size]", "self._albedo_basis[rows]"),
     ("pixels, y down", "sign", "np.float32((1, -1)) * scale", "np.float32((1, 1)) * scale"),
     ("viewing angle", "sign", "camera.CAMERA_DISTANCE)) - world", "camera.CAMERA_DISTANCE)) + world"),
     ("lens", "sign", "-world[:, 1] * scale / depth", "world[:, 1] * scale / depth"),
@@ -309,6 +311,13 @@ _PHOTOMETRIC_TERMS = _of(
 _PHOTOMETRIC_FITTING = _of(
     "facegcn/photometric_fitting.py", ("test_photometric_fitting.py",),
     ("prior of light", "sign", "parameters, self._light.mean", "parameters, -self._light.mean"),
+    ("prior of light", "factor", "LIGHT_WEIGHT * self._light.precision", "self._light.precision"),
+    ("coarse albedo, weight of a photo", "term", "weights = share * np.repeat", "weights = np.repeat"),
+    ("coarse albedo, prior", "term", "matrix, vector = np.eye(len(tex)),", "matrix, vector = 1e-9 * np.eye(len(tex)),"),
+    ("coarse albedo, residual", "sign", "astype(np.float32)) * shading - colors",
+     "astype(np.float32)) * shading + colors"),
+    ("coarse albedo, overexposed", "term", " * known.ravel()", ""),
+    ("coarse albedo in the quality", "term", "self.quality(u, layers, tex)", "self.quality(u, layers)"),
     ("pull of the prior", "sign", "found[1] + prior @ (u - prior_mean)", "found[1] - prior @ (u - prior_mean)"),
     ("step", "sign", "u = u - np.linalg.solve", "u = u + np.linalg.solve"),
     ("gradient", "sign", "((errors.ravel() * root) @", "(-(errors.ravel() * root) @"),
@@ -332,6 +341,13 @@ _PHOTOMETRIC_FITTING = _of(
      "GaussianBlur(self._masked, (0, 0), sigma)"),
     ("Geman and McClure's weight", "sign", "towards / (1 + squares) ** 2", "towards * (1 + squares) ** 2"),
     ("evidence", "factor", "(3 * NOISE ** 2 * towards.sum())", "(3000 * NOISE ** 2 * towards.sum())"))
+
+_PRIORS = _of(
+    "facegcn/assets/priors.py", ("test_priors.py",),
+    ("details", "sign", "np.subtract(painted.ravel(), bare.ravel()", "np.subtract(bare.ravel(), painted.ravel()"),
+    ("details' mean", "term", "    details -= mean\n", "\n"),
+    ("lengths of directions", "factor", "SPREAD / np.sqrt(count)", "SPREAD / count"),
+    ("largest first", "axis", "np.argsort(variances)[::-1][:modes]", "np.argsort(variances)[:modes]"))
 
 _GRAPH = _of(
     "facegcn/graph.py", ("test_graph.py",),
@@ -453,5 +469,5 @@ _PNG = _of(
 #: All of them, file by file.
 MUTATIONS = [*_LIGHTING, *_CAMERA, *_GEOMETRY, *_MORPHABLE, *_SAMPLING, *_COMPLETION, *_GRAPH, *_KERNELS,
              *_SPARSE_KERNELS, *_BAKING_KERNEL, *_RECORD_KERNELS, *_TENSORFLOW_RASTERIZER, *_LOSSES, *_FITTING,
-             *_LANDMARK_FITTING, *_PHOTOMETRIC_TERMS, *_PHOTOMETRIC_FITTING, *_OPTIMIZER, *_LOSS_SCALE, *_REPLICAS,
-             *_NORMALIZATION, *_WEIGHT_DECAY, *_PNG]
+             *_LANDMARK_FITTING, *_PHOTOMETRIC_TERMS, *_PHOTOMETRIC_FITTING, *_PRIORS, *_OPTIMIZER, *_LOSS_SCALE,
+             *_REPLICAS, *_NORMALIZATION, *_WEIGHT_DECAY, *_PNG]
