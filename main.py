@@ -255,7 +255,8 @@ def test(config: Config, args) -> int:
         photos = None if args.resume else ahead()  # the first are read while the networks are built
         face_model, fitter = load_trained(config, morphable, run)
         journal = None if args.person or paths is None else _journal(
-            output, jobs, config, face_model, recognizers, args, (wanted.texture, size, face))
+            output, jobs, config, face_model, recognizers, args,
+            (wanted.texture, size, face, fitter.digest if fitter else "no fit"))
         if journal is not None:
             stack.callback(journal.note_end)  # when nothing is read any more
         photos = photos or ahead(journal.note_begun)  # what an earlier run did is left out

@@ -1,15 +1,15 @@
 """One identity and one albedo for several photos of a person; pose, expression and light for each.
 
 Every photo b is fitted by itself first (``photometric_fitting``). Around that fit its landmarks, the regressor's word
-and its colours say F_b(s, p): a quadratic in the shared unknowns s (identity, albedo coefficients) and in its own p
-(expression, pose, light), the priors of p among it. Minimised is
+and its colours say F_b(s, p): a quadratic in the shared unknowns s (identity, albedo coefficients and details) and in
+its own p (expression, pose, light), the priors of p among it. Minimised is
 
     |s|^2 + sum_b t_b F_b(s, p_b),
 
 the prior of s once. Each p_b leaves its quadratic by the Schur complement, so the cost grows with the number of photos
 only linearly; Gauss-Newton goes on from the minimum of the first quadratics. In later rounds a photo's colours are held
-not against the albedo basis alone, but against what the other photos show there beyond it: that is what tells depth by
-parallax.
+not against the albedo basis and its details alone, but against what the other photos show there beyond them: that is
+what tells depth by parallax.
 
 Errors of photos are alike (a detector's habits, a model that lacks the face), and photos of one pose, expression and
 light add nothing: with R their correlations, the best weights are t = R^-1 1, none negative (generalised least squares;
@@ -37,10 +37,10 @@ from facegcn.photometric_fitting import BLURS, DAMPING, Layers
 HABIT = 0.3  # correlation of the errors of any two photos of a person
 TURN, CHANGE = 0.15, 0.5  # radians of head; root mean square of expression coefficients: so much makes a photo another
 LIGHT_CHANGE = 0.15  # root mean square of light coefficients, likewise
-ROUNDS = 2  # with the albedo of the basis
+ROUNDS = 2  # with the albedo of the basis and its details
 TRACKED = 6  # against what the other photos show
 TRACKED_EVIDENCE = 3.0  # times as much as colours say then: what is left of them errs less alike
-UNSURE = 0.3  # weight of the basis' albedo, against that of one photo that faces a vertex in full light
+UNSURE = 0.3  # weight of that albedo, against that of one photo that faces a vertex in full light
 FAR = 3.5  # mean squared distance, in standard deviations, from which on a photo may be another person's
 FARTHER = 2.0  # times as far as photos are in the median
 _KNOWN = 2.0  # information of directions that are compared, against the prior's 1
@@ -267,7 +267,7 @@ class PersonFitter:
         return -np.linalg.solve(matrix, shared + sum(t * one[1] for t, one in heard))
 
     def _beyond(self, said, at, visible):
-        """Of each photo, what the others show (vertices, 3) of the albedo beyond its basis."""
+        """Of each photo, what the others show (vertices, 3) of the albedo beyond its basis and details."""
         each = [None] * len(said)
 
         def look(b):

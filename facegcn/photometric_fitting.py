@@ -264,7 +264,7 @@ class PhotometricFitter:
             layers: of the photo.
             blur: pixels, standard deviation.
             visible: (S,) bool, see ``visible``.
-            beyond: (S, 3) what the albedo has that the basis lacks, in [0, 1]; None = nothing.
+            beyond: (S, 3) what the albedo has that basis and details lack, in [0, 1]; None = nothing.
 
         Returns:
             half the Hessian (U, U) and half the gradient (U,) of their term, float64; None where the photo shows too
@@ -290,7 +290,7 @@ class PhotometricFitter:
         return rows[kept], sampled[kept]
 
     def beyond(self, u, layers, blur, visible):
-        """What the albedo of the vertices that take part has, by this photo, that the basis lacks.
+        """What the albedo of the vertices that take part has, by this photo, that basis and details lack.
 
         Args:
             u, layers, blur, visible: as for ``equations``.

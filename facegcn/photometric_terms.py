@@ -169,7 +169,7 @@ class ColorTerms:
             place: as ``place`` returns it.
             rows: (R,) int which of the S vertices.
             photo: (R, 3) colours there, in [0, 1].
-            beyond: (S, 3) what the albedo has that the basis lacks, in [0, 1]; None = nothing.
+            beyond: (S, 3) what the albedo has that basis and details lack, in [0, 1]; None = nothing.
         """
         _, angles, _, tex, light = self.split(u)
         normals = place["normals"][rows] @ rotation(angles)[0].astype(np.float32).T
