@@ -108,7 +108,7 @@ def _changed(rng, array):
         else:
             flat[rng.randrange(flat.size)] = rng.choice(_NUMBERS)
         return array
-    except (ValueError, TypeError, IndexError, OverflowError):  # not of this kind of array
+    except (ValueError, TypeError, IndexError, OverflowError, RuntimeError):  # not of this kind of array
         return array
 
 
